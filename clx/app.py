@@ -1,0 +1,189 @@
+"""One job: from a composed configuration to a finished folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from clx.config import Built, Conflict, Mistake, build, loggers, plain
+from clx.store.files import read_json, read_yaml
+from clx.store.identity import difference, identity
+from clx.store.run import RunStore, log, read_status
+from clx.validation import check
+
+FINISHED, FAILED, MISTAKEN, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(cfg: DictConfig) -> int:
+    """The job as Hydra calls it, for a single run and for each of a sweep; returns the exit code."""
+    hydra = HydraConfig.get()
+    if not OmegaConf.is_missing(hydra.job, "num"):
+        print(f"\n[{hydra.job.num + 1}] {' '.join(hydra.overrides.task)}", flush=True)
+    return execute(plain(cfg, hydra), Path(hydra.runtime.output_dir))
+
+
+def execute(config: dict[str, Any], folder: Path) -> int:
+    """Run a configuration in its folder, or say that it is finished; every end is recorded in status.json.
+
+    Returns an exit code; only an interruption is raised again, so that a sweep stops too.
+    """
+    store = RunStore(folder)
+    try:
+        with _terminable():
+            return _execute(config, store)
+    except Conflict as conflict:
+        store.status("skipped", str(conflict))
+        _say(f"skipped: {conflict}")
+        return FINISHED
+    except Mistake as mistake:
+        store.status("failed", str(mistake))
+        _say(str(mistake))
+        return MISTAKEN
+    except KeyboardInterrupt:
+        store.status("interrupted", "stopped by a signal")
+        _say(f"interrupted; the same command, or `clx resume {folder}`, goes on after the last whole experience")
+        raise
+    except SystemExit as stop:
+        return _failed(store, f"sys.exit({stop.code!r}) was called")
+    except Exception as error:  # noqa: BLE001 - whatever a run dies of must not take the sweep with it
+        return _failed(store, f"{type(error).__name__}: {error}")
+    finally:
+        store.close()
+
+
+def _failed(store: RunStore, reason: str) -> int:
+    log.error("failed\n%s", traceback.format_exc())
+    store.status("failed", reason)
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exc()
+    _say(f"the run failed: {reason}\nits traceback is in {store.folder / 'run.log'}")
+    return FAILED
+
+
+def _execute(config: dict[str, Any], store: RunStore) -> int:
+    folder = store.folder
+    refuse_other(config, folder)
+    status = read_status(folder)
+    if not config["rerun"] and status["state"] == "finished" and (folder / "result.json").exists():
+        accuracy = read_json(folder / "result.json")["metrics"]["average_accuracy"]
+        print(f"already finished: average accuracy {_number(accuracy)}, {folder}\nrerun=true runs it again")
+        return FINISHED
+    if status["state"] == "running" and status["pid"] != os.getpid():
+        raise Mistake(f"{folder} is being run by process {status['pid']} on {status['host']}; wait for it")
+    check(config)
+    _set_threads(config["trainer"]["num_threads"])
+    result = _run(config, build(config), store)
+    store.finish(result)
+    print(f"average accuracy {_number(result['metrics']['average_accuracy'])}   {folder}", flush=True)
+    return FINISHED
+
+
+def _run(config: dict[str, Any], built: Built, store: RunStore) -> dict[str, Any]:
+    from clx.loop import run as runs  # noqa: PLC0415 - torch
+    from clx.store import checkpoint  # noqa: PLC0415 - torch
+
+    benchmark, trainer = built.benchmark, built.trainer
+    load_data(benchmark)
+    choices = config["choices"]
+    title = f"{choices['benchmark']}/{choices['strategy']} seed {config['seed']}"
+    if config["rerun"]:
+        shutil.rmtree(store.folder / "checkpoint", ignore_errors=True)
+    saved = checkpoint.load(store.folder)
+    if saved is not None:
+        runs.resume(benchmark, trainer, saved)
+    # rerun asks for one more run of this command; stored, it would ask for ever
+    store.begin(config | {"rerun": False}, _environment(config, built), trainer.finished)
+    trainer.loggers = [store, *loggers(config)]
+    settings = config["trainer"]
+    try:
+        result = runs.run(
+            benchmark,
+            trainer,
+            store,
+            title=title,
+            eval_every=settings["eval_every"],
+            checkpoint_every=settings["checkpoint_every"],
+        )
+    finally:
+        for logger in trainer.loggers[1:]:
+            logger.close()
+    names = {"benchmark": choices["benchmark"], "strategy": choices["strategy"], "seed": config["seed"]}
+    return {"schema": runs.SCHEMA, **names, **result}
+
+
+def load_data(benchmark: Any) -> None:
+    """Read the benchmark's data; a file that is missing or damaged is the person's to mend."""
+    try:
+        benchmark.load()
+    except (OSError, ValueError) as error:
+        raise Mistake(f"benchmark.data: {error}") from error
+
+
+def refuse_other(config: dict[str, Any], folder: Path) -> None:
+    """Raise Mistake where the folder holds a run of another configuration (hydra.run.dir was set by hand)."""
+    try:
+        stored = read_yaml(folder / "config.yaml")
+    except (OSError, ValueError):
+        return
+    changed = difference(identity(config), identity(stored))
+    if changed:
+        raise Mistake(f"{folder} holds a run with another {', '.join(sorted(changed)[:3])}; choose another folder")
+
+
+def _environment(config: dict[str, Any], built: Built) -> dict[str, Any]:
+    import torch  # noqa: PLC0415
+
+    from clx.runtime import device as devices  # noqa: PLC0415
+    from clx.store.environment import environment  # noqa: PLC0415
+
+    device = built.trainer.device
+    return environment(
+        device=str(device),
+        device_name=devices.describe(device),
+        threads=torch.get_num_threads(),
+        seed=config["seed"],
+        stream=built.benchmark.describe(),
+    )
+
+
+def _set_threads(count: int | None) -> None:
+    if count is not None:
+        import torch  # noqa: PLC0415
+
+        torch.set_num_threads(count)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: its state is recorded. Signals can be set in the main thread alone."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4f}"
+
+
+def _say(text: str) -> None:
+    print(f"clx: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""What a strategy remembers of past experiences: preallocated rows, bounded by capacity."""

@@ -1,0 +1,177 @@
+"""What every buffer shares: rows, drawing from them, state; and the two ways in which one is filled."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clx.runtime import seed as seeding
+from clx.types import Batch, Clock, Experience, Samples
+
+Embed = Callable[[Samples], Tensor]  # samples [N, ...] -> features [N, D], in eval mode, without augmentation
+
+
+class Buffer:
+    """At most `capacity` stored samples: inputs as stored by the data set, classes, task labels, extra fields.
+
+    seed: of every random choice here. A strategy calls add() after each step and consolidate() after each
+    experience; a buffer acts on one of the two, so any buffer serves any strategy.
+    """
+
+    def __init__(self, capacity: int, seed: int) -> None:
+        if capacity < 0:
+            raise ValueError(f"capacity {capacity} < 0; it counts the samples stored")
+        self.capacity, self.seed = capacity, seed
+        self.rows: dict[str, Tensor] = {}  # name -> [capacity, ...]; made when the first sample shows its shape
+        self.size = 0
+        self.draw = seeding.generator("buffer", seed)
+        self.transform: Callable[[Tensor], Tensor] = torch.Tensor.float
+        self.device = torch.device("cpu")
+
+    def attach(self, transform: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        """Say how stored inputs become the model's, and on which device."""
+        self.transform, self.device = transform, device
+
+    def add(self, batch: Batch, **fields: Tensor) -> None:
+        """Offer a batch of the stream, with extra tensors [B, ...] to keep beside each sample."""
+
+    def consolidate(self, experience: Experience, embed: Embed) -> None:
+        """Choose what to keep of an experience that is over."""
+
+    def fill(self, experience: Experience, embed: Embed) -> None:
+        """Take in a whole experience at once, for strategies that do not add() step by step."""
+        self.consolidate(experience, embed)
+
+    def sample(self, count: int) -> Batch:
+        """At most count samples, uniformly and without replacement, ready for the model."""
+        index = torch.randperm(self.size, generator=self.draw)[:count]
+        picked = {name: values[index].to(self.device) for name, values in self.rows.items()}
+        raw, y, t = (picked.pop(name) for name in ("raw", "y", "t"))
+        return Batch(self.transform(raw), y, t, raw, fields=picked)
+
+    def samples(self) -> Samples:
+        """All that is stored; an empty buffer that never saw a sample has nothing to give."""
+        if not self.rows:
+            nothing = torch.empty(0, dtype=torch.int64)
+            return Samples(nothing, nothing, nothing)
+        return Samples(*(self.rows[name][: self.size].clone() for name in ("raw", "y", "t")))
+
+    def __len__(self) -> int:
+        return self.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the stored samples take."""
+        return sum(values[: self.size].numel() * values.element_size() for values in self.rows.values())
+
+    def write(self, slots: Tensor, **fields: Tensor) -> None:
+        """Put values [n, ...] into the rows slots [n], each slot at most once."""
+        for name, given in fields.items():
+            values = given.detach().to("cpu")
+            if name not in self.rows:
+                self.rows[name] = torch.zeros(self.capacity, *values.shape[1:], dtype=values.dtype)
+            stored = self.rows[name]
+            wider = values.shape[-1] - stored.shape[-1] if values.dim() > 1 else 0
+            if wider > 0 and values.is_floating_point():  # logits of a head that has grown
+                padding = stored.new_full((*stored.shape[:-1], wider), math.nan)
+                self.rows[name] = stored = torch.cat((stored, padding), -1)
+            elif wider < 0:
+                values = torch.cat((values, values.new_full((*values.shape[:-1], -wider), math.nan)), -1)
+            stored[slots] = values
+        if len(slots):
+            self.size = max(self.size, int(slots.max()) + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers from which load_state_dict makes the same buffer."""
+        return {"rows": dict(self.rows), "size": self.size, "draw": self.draw.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the buffer that gave the state."""
+        self.rows, self.size = {name: values.clone() for name, values in state["rows"].items()}, state["size"]
+        self.draw.set_state(state["draw"])
+
+
+class StreamingBuffer(Buffer, ABC):
+    """Filled batch by batch while training goes on.
+
+    every_epoch: offer samples again in later epochs of an experience; false = each sample is offered once.
+    """
+
+    def __init__(self, capacity: int, seed: int, *, every_epoch: bool) -> None:
+        super().__init__(capacity, seed)
+        self.every_epoch = every_epoch
+
+    @abstractmethod
+    def place(self, batch: Batch) -> dict[int, int]:
+        """slot -> position in the batch of the sample that it ends up with."""
+
+    def add(self, batch: Batch, **fields: Tensor) -> None:
+        if self.capacity == 0 or (batch.clock.epoch > 0 and not self.every_epoch):
+            return
+        assert batch.raw is not None
+        placed = self.place(batch)
+        if placed:
+            slots, chosen = torch.tensor(list(placed)), torch.tensor(list(placed.values()), device=batch.y.device)
+            values = {"raw": batch.raw, "y": batch.y, "t": batch.t, **fields}
+            self.write(slots, **{name: value[chosen] for name, value in values.items()})
+
+    def fill(self, experience: Experience, embed: Embed) -> None:
+        data = experience.data
+        self.add(Batch(data.raw, data.y, data.t, data.raw, clock=Clock(experience.index)))
+
+
+class SelectingBuffer(Buffer, ABC):
+    """Filled at the end of each experience, an equal share for each class that has come, in order of preference.
+
+    Old classes give up their least preferred samples. The share of capacity that does not divide goes to the
+    classes that came first. A class that comes again in another experience counts as another class.
+    """
+
+    @abstractmethod
+    def rank(self, samples: Samples, embed: Embed, count: int) -> Tensor:
+        """Positions of the count samples of one class to keep, the most preferred first."""
+
+    def consolidate(self, experience: Experience, embed: Embed) -> None:
+        kept = self._groups()
+        data = experience.data
+        arrived = [data[data.y == label] for label in experience.classes]
+        counts = quotas(self.capacity, [len(group) for group in kept] + [len(group) for group in arrived])
+        parts = [group[:count] for group, count in zip(kept, counts, strict=False)]
+        for samples, count in zip(arrived, counts[len(kept) :], strict=True):
+            parts.append(samples[self.rank(samples, embed, count)] if count else samples[:0])
+        raw, y, t = (torch.cat([getattr(part, name) for part in parts]) for name in ("raw", "y", "t"))
+        group = torch.repeat_interleave(torch.tensor([len(part) for part in parts]))
+        self.write(torch.arange(len(y)), raw=raw, y=y, t=t, group=group)
+        self.size = len(y)
+
+    def _groups(self) -> list[Samples]:
+        if not self.rows:
+            return []
+        samples, group = self.samples(), self.rows["group"][: self.size]
+        return [samples[group == g] for g in range(int(group.max()) + 1)] if self.size else []
+
+    def sample(self, count: int) -> Batch:
+        batch = super().sample(count)
+        batch.fields.pop("group", None)
+        return batch
+
+
+def quotas(capacity: int, available: list[int]) -> list[int]:
+    """How many samples each class may keep: equal shares, the remainder to the first classes.
+
+    What a class cannot fill goes to the others, so the sum is min(capacity, sum(available)).
+    """
+    shares = [0] * len(available)
+    left = min(capacity, sum(available))
+    while left:
+        open_ = [i for i, count in enumerate(available) if shares[i] < count]
+        share, more = divmod(left, len(open_))
+        for position, i in enumerate(open_):
+            shares[i] = min(available[i], shares[i] + share + (position < more))
+        left = min(capacity, sum(available)) - sum(shares)
+    return shares

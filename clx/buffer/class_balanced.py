@@ -1,0 +1,36 @@
+"""A reservoir for every class, with the room that imbalance leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clx.buffer.balanced import BalancedBuffer
+
+
+class ClassBalanced(BalancedBuffer):
+    """Class-balancing reservoir sampling. Chrysakis & Moens 2020, PMLR 119:1952-1961, Algorithm 1.
+
+    In a full buffer a sample of a class that never was the largest takes the place of a random one of the
+    largest; one of a class that was goes through its class's own reservoir.
+    """
+
+    def __init__(self, capacity: int, seed: int, *, every_epoch: bool) -> None:
+        super().__init__(capacity, seed, every_epoch=every_epoch)
+        self.full: set[int] = set()  # classes that have been the largest of a full buffer
+
+    def replace(self, label: int, uniform: float) -> int | None:
+        largest = self.largest()
+        self.full.add(largest)
+        own = self.members.get(label, [])
+        if label not in self.full:
+            victim = self.members[largest]
+            return victim.pop(int(uniform * len(victim)))
+        draw = int(uniform * self.num_seen[label])  # Algorithm R: stays with probability len(own) / seen
+        return own.pop(draw) if draw < len(own) else None
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"full": sorted(self.full)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.full = set(state["full"])

@@ -1,0 +1,34 @@
+"""A uniform sample of everything seen, at any moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from clx.buffer.base import StreamingBuffer
+from clx.types import Batch
+
+
+class Reservoir(StreamingBuffer):
+    """Reservoir sampling: after n samples each is stored with probability capacity / n. Vitter 1985,
+    doi:10.1145/3147.3165, Algorithm R, a whole batch at a time."""
+
+    def __init__(self, capacity: int, seed: int, *, every_epoch: bool) -> None:
+        super().__init__(capacity, seed, every_epoch=every_epoch)
+        self.num_seen = 0
+
+    def place(self, batch: Batch) -> dict[int, int]:
+        position = self.num_seen + torch.arange(len(batch), dtype=torch.float64)
+        uniform = torch.rand(len(batch), generator=self.draw, dtype=torch.float64)
+        slot = torch.where(position < self.capacity, position, (uniform * (position + 1)).floor()).long()
+        self.num_seen += len(batch)
+        stays = (slot < self.capacity).nonzero().squeeze(1)
+        return dict(zip(slot[stays].tolist(), stays.tolist(), strict=True))  # of two in one slot, the later stays
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"num_seen": self.num_seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.num_seen = state["num_seen"]

@@ -1,0 +1,130 @@
+"""`clx`: runs, sweeps, and the verbs that look at them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+VERBS = {
+    "compare": "clx.command.compare",
+    "show": "clx.command.show",
+    "resume": "clx.command.resume",
+    "list": "clx.command.list",
+    "data": "clx.command.data",
+    "--from": "clx.command.start",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    from clx.config import Mistake  # noqa: PLC0415 - Hydra, which `import clx.cli` alone does not need
+
+    try:
+        if arguments and arguments[0] in VERBS:
+            return int(importlib.import_module(VERBS[arguments[0]]).main(arguments[1:]))
+        return run(arguments)
+    except Mistake as mistake:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"clx: {mistake}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Compose and run: one job, or with -m a sweep."""
+    from hydra._internal.utils import get_args_parser  # noqa: PLC0415
+
+    from clx.config import Mistake  # noqa: PLC0415
+
+    args = get_args_parser().parse_args(list(arguments))
+    if args.help or args.hydra_help or args.cfg or args.info is not None or args.shell_completion:
+        return _hydra(arguments)
+    unknown = [word for word in args.overrides if "=" not in word and not word.startswith("~")]
+    if unknown:
+        from clx.validation import nearest  # noqa: PLC0415
+
+        verbs = nearest(unknown[0], list(VERBS))
+        raise Mistake(f"{unknown[0]}: neither KEY=VALUE nor one of {', '.join(VERBS)}{verbs}")
+    folders = _config_folders(args)
+    from clx import jobs  # noqa: PLC0415
+
+    if not args.multirun:
+        job = jobs.single(args.overrides, folders)
+        return _codes([job.folder], _hydra(arguments))
+    expected = jobs.sweep(args.overrides, folders)
+    os.environ["CLX_SWEEP"] = uuid.uuid4().hex
+    code = _hydra(arguments)
+    return _sum_up(expected, code)
+
+
+def _config_folders(args: Any) -> tuple[str, ...]:
+    from clx.config import Mistake  # noqa: PLC0415
+
+    if args.config_dir is None:
+        return ()
+    folder = Path(args.config_dir).absolute()
+    if not folder.is_dir():
+        raise Mistake(f"-cd {args.config_dir}: there is no such folder")
+    return (str(folder),)
+
+
+def _hydra(arguments: Sequence[str]) -> int:
+    """Hand the command to Hydra, which composes it again and calls clx.app.main for each job."""
+    import hydra  # noqa: PLC0415
+
+    from clx import app  # noqa: PLC0415
+    from clx.config import conf_folder  # noqa: PLC0415
+
+    before = sys.argv
+    sys.argv = ["clx", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(app.main)()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    finally:
+        sys.argv = before
+    return 0
+
+
+def _codes(folders: list[Path], code: int) -> int:
+    """The exit code of runs by what their folders say."""
+    from clx.store.run import read_status  # noqa: PLC0415
+
+    states = {read_status(folder)["state"] for folder in folders}
+    if "interrupted" in states:
+        return 130
+    return code if states <= {"finished", "skipped"} else 1
+
+
+def _sum_up(expected: Any, code: int) -> int:
+    """Say how a sweep went; its exit code."""
+    from clx.store.run import read_status  # noqa: PLC0415
+
+    if expected is None:
+        return code
+    folders = list(dict.fromkeys(job.folder for job in expected))
+    status = {folder: read_status(folder) for folder in folders}
+    counts: dict[str, int] = {}
+    for entry in status.values():
+        counts[entry["state"]] = counts.get(entry["state"], 0) + 1
+    print("\nsweep: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
+    for folder, entry in status.items():
+        if entry["state"] != "finished":
+            reason = str(entry["reason"] or "").splitlines()
+            print(f"  {entry['state']}: {folder}  {reason[0] if reason else ''}")
+    return _codes(folders, code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""What a command line stands for: its jobs, each composed and checked before the first one starts."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from clx.app import load_data, refuse_other
+from clx.config import LIST_GROUPS, Conflict, Mistake, build, compose, loader, plain
+from clx.store.identity import flatten
+from clx.store.run import read_status
+from clx.validation import check, nearest
+
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, OverrideParseException)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be: what was typed for it, its configuration and its folder; skipped: why it cannot be run."""
+
+    overrides: list[str]
+    config: dict[str, Any]
+    folder: Path
+    skipped: str | None = None
+
+
+def single(overrides: Sequence[str], folders: Sequence[str]) -> Job:
+    """The job of a command without -m. Raises Mistake."""
+    return prepare(overrides, folders)
+
+
+def sweep(overrides: Sequence[str], folders: Sequence[str]) -> list[Job] | None:
+    """The jobs of a command with -m, all checked; None where the sweeper decides them as it goes.
+
+    Raises Mistake, naming the job. A strategy that does not fit its benchmark is no mistake in a grid: that job
+    comes back with the reason.
+    """
+    expanded = _expand(overrides, folders)
+    if expanded is None:
+        return None
+    jobs = []
+    for number, typed in enumerate(expanded):
+        try:
+            jobs.append(prepare(typed, folders, grid=True))
+        except Mistake as mistake:
+            raise Mistake(f"job {number + 1} of {len(expanded)} ({' '.join(typed)}): {mistake}") from mistake
+    return jobs
+
+
+def _expand(overrides: Sequence[str], folders: Sequence[str]) -> list[list[str]] | None:
+    own = loader(*folders)
+    try:
+        cfg = own.load_configuration("config", list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False)
+        sweeper = cfg.hydra.sweeper
+        if not str(sweeper.get("_target_", "")).endswith("BasicSweeper"):
+            return None
+        parameters = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+        kept = [*parameters, *(o for o in overrides if not o.lstrip("+~").startswith(("hydra.", "hydra/")))]
+        parsed = OverridesParser.create(config_loader=own).parse_overrides(kept)
+        return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+    except COMPOSITION_ERRORS as error:
+        raise Mistake(_diagnose(overrides, folders, error)) from error
+
+
+def prepare(overrides: Sequence[str], folders: Sequence[str], *, grid: bool = False) -> Job:
+    """Compose, check and build one job without training it. Raises Mistake."""
+    try:
+        cfg = compose(overrides, folders)
+        config = plain(cfg)
+        root = Path(config["output_root"]).expanduser()
+        folder = root / cfg.hydra.sweep.subdir if grid else Path(cfg.hydra.run.dir)
+    except COMPOSITION_ERRORS as error:
+        raise Mistake(_diagnose(overrides, folders, error)) from error
+    single_choice(overrides, folders)
+    job = Job(list(overrides), config, folder)
+    return check_job(job, grid=grid)
+
+
+def check_job(job: Job, *, grid: bool = False) -> Job:
+    """The job again, checked; one that is finished already needs no check."""
+    if read_status(job.folder)["state"] == "finished" and not job.config["rerun"]:
+        refuse_other(job.config, job.folder)
+        return job
+    try:
+        check(job.config)
+    except Mistake as mistake:
+        raise Mistake(f"{mistake}{_origin(str(mistake), job)}") from mistake
+    writable(job.folder)
+    try:
+        load_data(build(job.config).benchmark)
+    except Conflict as conflict:
+        if not grid:
+            raise
+        return Job(job.overrides, job.config, job.folder, str(conflict))
+    return job
+
+
+def _origin(text: str, job: Job) -> str:
+    """Where a refused key came from, where it was not typed."""
+    key = text.split(":", 1)[0].split("=", 1)[0]
+    typed = any(override.lstrip("+").startswith(key) for override in job.overrides)
+    experiment = job.config["choices"].get("experiment")
+    return f" (set by experiment={experiment})" if experiment and not typed else ""
+
+
+def writable(folder: Path) -> None:
+    """Raise Mistake where the folder cannot be made or written to; leaves nothing behind."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        problem = "is not a folder" if not existing.is_dir() else "cannot be written"
+        raise Mistake(f"output_root: {existing} {problem}, so {folder} cannot be made; set output_root=FOLDER")
+
+
+def single_choice(overrides: Sequence[str], folders: Sequence[str]) -> None:
+    """Refuse a list of options for a group of which one is chosen: Hydra would merge them without a word."""
+    repository = loader(*folders).repository
+    for override in _parse(overrides):
+        key = override.key_or_group
+        if key not in LIST_GROUPS and repository.group_exists(key) and isinstance(override.value(), list):
+            raise Mistake(f"{key}={_value(override)}: choose one option; to run each of them: -m {key}=A,B")
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def _value(override: Override) -> str:
+    return override.get_value_element_as_str()
+
+
+def _diagnose(overrides: Sequence[str], folders: Sequence[str], error: Exception) -> str:
+    """What is wrong with a command line that does not compose, in one or two lines."""
+    try:
+        parsed = _parse(overrides)
+    except COMPOSITION_ERRORS as problem:
+        return _first_line(problem)
+    repository = loader(*folders).repository
+    for override in parsed:
+        if repository.group_exists(override.key_or_group):
+            wrong = _unknown_option(override, repository.get_group_options(override.key_or_group))
+            if wrong:
+                return wrong
+    groups = [o.input_line for o in parsed if o.input_line and repository.group_exists(o.key_or_group)]
+    try:
+        chosen = compose([g for g in groups if g is not None and "," not in g.split("=", 1)[1]], folders)
+        known = list(flatten(OmegaConf.to_container(chosen, resolve=False)))
+    except COMPOSITION_ERRORS:
+        return _first_line(error)
+    for override in parsed:
+        wrong = _unknown_key(override, known, repository.get_group_options(""))
+        if wrong:
+            return wrong
+    return _first_line(error, parsed)
+
+
+def _unknown_option(override: Override, options: list[str]) -> str | None:
+    if override.is_sweep_override():
+        values = [str(v) for v in override.sweep_iterator()] if override.is_discrete_sweep() else []
+    else:
+        value = override.value()
+        values = [str(v) for v in value] if isinstance(value, list) else [] if value is None else [str(value)]
+    shown = [o for o in options if not o.startswith("_")]
+    for value in values:
+        if value not in options:
+            close = nearest(value, shown) or f"; there are {', '.join(shown)}"
+            return f"{override.key_or_group}={value}: there is no such option{close}"
+    return None
+
+
+def _unknown_key(override: Override, known: list[str], groups: list[str]) -> str | None:
+    key = override.key_or_group
+    inner = any(name == key or name.startswith(f"{key}.") for name in known)
+    if inner or key.startswith(("hydra.", "hydra/")) or ("/" in key and key.split("/")[0] in groups):
+        return None
+    if override.is_add() and "." in key:
+        return None
+    own = [name for name in known if not name.startswith("hydra.")]
+    candidates = sorted({*own, *(name.split(".", 1)[0] for name in own), *groups})
+    close = nearest(key, candidates) or nearest(key.rsplit(".", 1)[-1], candidates)
+    if not close:
+        siblings = [n for n in own if n.startswith(key.rsplit(".", 1)[0] + ".")] or sorted(
+            {n.split(".")[0] for n in own}
+        )
+        close = f"; there are {', '.join(siblings[:12])}"
+    return f"{key}: there is no such key{close}"
+
+
+def _first_line(error: BaseException, parsed: Sequence[Override] = ()) -> str:
+    """The innermost message of a composition error, with the key and value that it is about."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    full_key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), None)
+    text = lines[0] if lines else type(error).__name__
+    if full_key:
+        typed = next((o for o in parsed if o.key_or_group == full_key), None)
+        expected = re.search(r"could not be converted to (\w+)", text)
+        if typed is not None and expected:
+            kinds = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false"}
+            return f"{full_key}={_value(typed)}: must be {kinds.get(expected.group(1), expected.group(1))}"
+        return f"{full_key}: {text}"
+    return text

@@ -1,0 +1,71 @@
+"""The events of a run, and what a logger is. Events carry plain numbers, never tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Training begins, or goes on at experience `first`."""
+
+    title: str
+    num_experiences: int
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """Some steps of a phase are done. terms: means since the last event; accuracy: of the last batch, or None."""
+
+    experience: int
+    phase: str
+    epoch: int
+    epochs: int
+    step: int  # of the phase, counted from 1
+    steps: int
+    total_step: int  # of the run
+    terms: dict[str, float] = field(default_factory=dict)
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Every measurable test set was evaluated after `experiences` whole experiences (and `epoch` epochs of the next
+    one, where epoch is not None). None = not measured."""
+
+    experiences: int
+    accuracies: list[float | None]
+    aware: list[float | None]
+    total_step: int
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class ExperienceDone:
+    """An experience is trained, evaluated and stored; seconds: its training time."""
+
+    experience: int
+    num_experiences: int
+    seconds: float
+    accuracies: list[float | None]
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The run is over. metrics: the summary by name; matrix: the accuracy matrix, row 0 included."""
+
+    metrics: dict[str, float | None]
+    matrix: list[list[float | None]]
+    seconds: float
+
+
+Event = RunStarted | StepDone | Evaluated | ExperienceDone | RunFinished
+
+
+class Logger(Protocol):
+    """Anything with on(event); close() is called at the end, also of a run that failed."""
+
+    def on(self, event: Event) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,63 @@
+"""Accuracy on every test set, plain and task-aware, from one forward pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clx.data.batches import batches
+from clx.strategy.finetune import Finetune
+from clx.types import Samples
+
+
+class Evaluator:
+    """The test sets as one set of samples, so that evaluation is large batches whatever the number of sets.
+
+    classes[j]: the columns of test set j; None = those that occur in it.
+    """
+
+    def __init__(self, stream: Sequence[Samples], classes: Sequence[tuple[int, ...]] | None = None) -> None:
+        sets = list(stream)
+        self.classes = [tuple(s.y.unique().tolist()) for s in sets] if classes is None else list(classes)
+        self.sizes = torch.tensor([len(s) for s in sets])
+        self.owner = torch.repeat_interleave(torch.arange(len(sets)), self.sizes)  # [N] test set of each sample
+        if all(s.data is sets[0].data for s in sets):
+            rows = [torch.arange(len(s.data)) if s.rows is None else s.rows for s in sets]
+            data, where = sets[0].data, torch.cat(rows)
+        else:
+            data, where = torch.cat([s.raw for s in sets]), torch.arange(len(self.owner))
+        self.samples = Samples(data, torch.cat([s.y for s in sets]), torch.cat([s.t for s in sets]), where)
+
+    @torch.no_grad()
+    def __call__(self, strategy: Finetune, num_columns: int, batch_size: int) -> tuple[list[float], list[float]]:
+        """(plain, task-aware) accuracy of each test set in [0, 1]; NaN where one of its classes has no column yet.
+
+        num_columns: K, the classes seen. Task-aware: predictions restricted to the test set's own classes.
+        """
+        measurable = torch.tensor([max(c, default=0) < num_columns for c in self.classes])
+        keep = measurable[self.owner].nonzero().squeeze(1)
+        samples, owner, device = self.samples[keep], self.owner[keep], strategy.device
+        own = torch.zeros(len(self.classes), num_columns, dtype=torch.bool)
+        for row, columns in enumerate(self.classes):
+            own[row, [c for c in columns if c < num_columns]] = True
+        own = own.to(device)
+        hits = torch.zeros(2, len(self.classes), dtype=torch.int64, device=device)
+        was_training = strategy.training
+        strategy.eval()
+        for batch in batches(samples, batch_size, strategy.eval_transform, device):
+            assert batch.index is not None
+            group = owner[batch.index.to("cpu")].to(device)
+            for row, predicted in enumerate(_predictions(strategy.inference(batch.x, batch.t), own[group])):
+                hits[row] += torch.bincount(group[predicted == batch.y], minlength=len(self.classes))
+        strategy.train(was_training)
+        plain, aware = (hits.cpu().double() / self.sizes).masked_fill(~measurable, math.nan).tolist()
+        return plain, aware
+
+
+def _predictions(scores: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns [B] with the largest of scores [B, K], over all and over own [B, K] columns alone."""
+    scores = scores[:, : own.shape[1]]
+    return scores.argmax(1), scores.masked_fill(~own, -math.inf).argmax(1)

@@ -1,0 +1,114 @@
+"""A whole run: a Trainer over a benchmark, with a folder that it can go on from."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from clx.benchmark.stream import Benchmark
+from clx.logger.base import ExperienceDone, RunFinished, RunStarted
+from clx.loop.trainer import Trainer
+from clx.metric.matrix import AccuracyMatrix, from_lists, to_lists
+from clx.metric.summary import summary
+from clx.runtime import device as devices
+from clx.runtime import seed as seeding
+from clx.store import checkpoint
+from clx.store.plot import plot_accuracy, plot_matrix
+from clx.store.run import RunStore
+
+SCHEMA = 1
+
+
+def run(
+    benchmark: Benchmark, trainer: Trainer, store: RunStore, *, title: str, eval_every: int, checkpoint_every: int
+) -> dict[str, Any]:
+    """Train and evaluate every experience that is still to come, and draw the pictures; returns the result.
+
+    eval_every: as in the configuration (-1 = after the last experience only). title: "benchmark/strategy".
+    """
+    begun = time.perf_counter()
+    before = trainer.train_seconds + trainer.eval_seconds
+    count, test = len(benchmark.train), benchmark.test
+    trainer.attach(benchmark.transform)
+    trainer.emit(RunStarted(title, count, trainer.finished))
+    if trainer.matrix is None:
+        trainer.matrix = AccuracyMatrix(count, len(test))
+    if trainer.finished == 0 and eval_every >= 0:
+        trainer.grow(benchmark.train[0])
+        trainer.evaluate(test)
+    for experience in benchmark.train[trainer.finished :]:
+        seconds = trainer.train_seconds
+        trainer.train_experience(experience, test)
+        if eval_every >= 0 or trainer.finished == count:
+            trainer.evaluate(test)
+        if trainer.finished % checkpoint_every == 0 or trainer.finished == count:
+            checkpoint.save(store.folder, state(trainer))
+        row = to_lists(trainer.matrix.plain)[trainer.finished]
+        trainer.emit(ExperienceDone(experience.index, count, trainer.train_seconds - seconds, row))
+    result = _result(trainer, before + time.perf_counter() - begun)
+    plot_accuracy(trainer.matrix.plain, title, store.folder / "accuracy.png")
+    plot_matrix(trainer.matrix.plain, title, store.folder / "matrix.png")
+    trainer.emit(RunFinished(result["metrics"], result["accuracy_matrix"], result["cost"]["total_seconds"]))
+    return result
+
+
+def _result(trainer: Trainer, seconds: float) -> dict[str, Any]:
+    assert trainer.matrix is not None
+    strategy = trainer.strategy
+    return {
+        "metrics": summary(trainer.matrix.plain),
+        "task_aware": summary(trainer.matrix.aware),
+        "accuracy_matrix": to_lists(trainer.matrix.plain),
+        "task_aware_accuracy_matrix": to_lists(trainer.matrix.aware),
+        "cost": {
+            "train_seconds": trainer.train_seconds,
+            "eval_seconds": trainer.eval_seconds,
+            "total_seconds": seconds,
+            "samples_per_second": trainer.num_samples / max(trainer.train_seconds, 1e-9),
+            "peak_memory_bytes": devices.peak_memory(trainer.device),
+            "parameters": sum(p.numel() for p in strategy.model.parameters()),
+            "buffer_bytes": 0 if strategy.buffer is None else strategy.buffer.nbytes,
+        },
+    }
+
+
+def state(trainer: Trainer) -> dict[str, Any]:
+    """Everything that the rest of the run depends on, as tensors and numbers."""
+    assert trainer.matrix is not None
+    counters = {name: getattr(trainer, name) for name in COUNTERS}
+    return {
+        "schema": SCHEMA,
+        "counters": counters,
+        "strategy": trainer.strategy.state_dict(),
+        "regularizers": trainer.regularizers.state_dict(),
+        "buffer": None if trainer.strategy.buffer is None else trainer.strategy.buffer.state_dict(),
+        "memory": None if trainer.memory is None else trainer.memory.phases,
+        "matrix": to_lists(trainer.matrix.plain),
+        "task_aware_matrix": to_lists(trainer.matrix.aware),
+        "random": seeding.state(),
+    }
+
+
+COUNTERS = ("finished", "num_columns", "total_step", "num_samples", "train_seconds", "eval_seconds")
+
+
+def resume(benchmark: Benchmark, trainer: Trainer, saved: dict[str, Any]) -> None:
+    """Bring a fresh trainer to where the saved one was.
+
+    Replaying `adaptation` rebuilds every shape without training, then the tensors are filled in.
+    """
+    trainer.attach(benchmark.transform)
+    for index in range(saved["counters"]["finished"]):
+        trainer.grow(benchmark.train[index])
+    trainer.strategy.load_state_dict(saved["strategy"], strict=True)
+    trainer.regularizers.load_state_dict(saved["regularizers"], strict=True)
+    if trainer.strategy.buffer is not None:
+        trainer.strategy.buffer.load_state_dict(saved["buffer"])
+    if trainer.memory is not None:
+        trainer.memory.phases = saved["memory"]
+    trainer.matrix = AccuracyMatrix(1, 1)
+    trainer.matrix.plain = from_lists(saved["matrix"])
+    trainer.matrix.aware = from_lists(saved["task_aware_matrix"])
+    for name, value in saved["counters"].items():
+        setattr(trainer, name, value)
+    seeding.load_state(saved["random"])

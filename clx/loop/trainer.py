@@ -1,0 +1,227 @@
+"""The loop as an object, usable without Hydra and without a folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from clx.data.batches import batches
+from clx.logger.base import Evaluated, Event, Logger
+from clx.loop.evaluate import Evaluator
+from clx.loop.fit import Hooks, Settings, fit
+from clx.loop.optimizer_memory import OptimizerMemory
+from clx.metric.matrix import AccuracyMatrix
+from clx.metric.summary import summary
+from clx.regularizer.base import Regularizer
+from clx.runtime import device as devices
+from clx.strategy.finetune import Finetune
+from clx.types import Experience
+
+SGD = partial(torch.optim.SGD, lr=0.05)
+
+
+class Trainer:
+    """Trains a strategy on a stream of experiences and evaluates it on a stream of test sets.
+
+    optimizer, scheduler: partials, called for each phase with the parameters (and the optimizer). regularizers:
+    by the name that their term is logged under. device: auto, cpu, cuda, cuda:N. eval_every: -1 = train()
+    never evaluates, 0 = after each experience, k = also every k epochs; eval_steps: also every that many steps.
+    optimizer_state: reset or keep its state from one experience to the next. max_steps: of one phase.
+    transform: of the samples; None = that of the stream that train() is given. seed: of the order of batches.
+    """
+
+    def __init__(
+        self,
+        strategy: Finetune,
+        optimizer: Callable[..., torch.optim.Optimizer] = SGD,
+        *,
+        scheduler: Callable[..., Any] | None = None,
+        regularizers: Mapping[str, Regularizer] | None = None,
+        epochs: int = 1,
+        batch_size: int = 64,
+        eval_batch_size: int = 512,
+        eval_every: int = 0,
+        eval_steps: int | None = None,
+        device: str = "auto",
+        precision: str = "float32",
+        optimizer_state: str = "reset",
+        max_steps: int | None = None,
+        clip_norm: float | None = None,
+        seed: int = 0,
+        transform: Any = None,
+        loggers: Sequence[Logger] = (),
+    ) -> None:
+        self.strategy = strategy
+        self.regularizers = torch.nn.ModuleDict(dict(sorted((regularizers or {}).items())))
+        self.settings = Settings(
+            optimizer=optimizer,
+            scheduler=scheduler,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            precision=precision,
+            clip_norm=clip_norm,
+            max_steps=max_steps,
+        )
+        self.device = devices.resolve(device)
+        self.eval_batch_size, self.eval_every, self.eval_steps = eval_batch_size, eval_every, eval_steps
+        self.memory = OptimizerMemory() if optimizer_state == "keep" else None
+        self.transform = transform
+        self.loggers = list(loggers)
+        self.matrix: AccuracyMatrix | None = None
+        self.finished = 0  # experiences
+        self.num_columns = 0  # K: classes seen
+        self.total_step = 0
+        self.num_samples = 0  # trained on, repetitions counted
+        self.train_seconds = 0.0
+        self.eval_seconds = 0.0
+        self._evaluator: tuple[Any, Evaluator] | None = None
+        self._stop = False
+
+    def train(self, experiences: Iterable[Experience], eval_streams: Any = None) -> dict[str, float | None]:
+        """Train on the experiences, in order; returns the last value of each metric.
+
+        eval_streams: a stream of test sets, evaluated as eval_every says and put into `matrix`.
+        """
+        self._stop = False
+        self.attach(getattr(experiences, "transform", None))
+        for experience in experiences:
+            if self.finished == 0 and eval_streams is not None and self.eval_every >= 0:
+                self.grow(experience)
+                self.evaluate(eval_streams)
+            self.train_experience(experience, eval_streams)
+            if eval_streams is not None and self.eval_every >= 0:
+                self.evaluate(eval_streams)
+            if self._stop:
+                break
+        return {} if self.matrix is None else summary(self.matrix.plain)
+
+    def eval(self, stream: Any) -> dict[str, float | None]:
+        """Accuracy on each test set of the stream, by the name accuracy/<number>, and their mean; None where a
+        class has no column yet. With several streams, by name, the names lead: `test/accuracy/0`."""
+        if isinstance(stream, Mapping):
+            return {f"{name}/{key}": v for name, s in stream.items() for key, v in self.eval(s).items()}
+        self.attach(getattr(stream, "transform", None))
+        plain, _ = self._accuracies(stream)
+        values = to_lists_of(plain)
+        known = [v for v in values if v is not None]
+        mean = sum(known) / len(known) if known else None
+        return {f"accuracy/{j}": v for j, v in enumerate(values)} | {"average_accuracy": mean}
+
+    def stop_training(self) -> None:
+        """Stop after the current step; what was trained so far stays."""
+        self._stop = True
+
+    def attach(self, transform: Any) -> None:
+        """Hand the stream's transform and the device to strategy, regularizers and buffer."""
+        transform = self.transform or transform
+        if transform is None:
+            raise ValueError("transform None: this stream has none of its own; give Trainer(transform=...)")
+        self.transform = transform.to(self.device) if hasattr(transform, "to") else transform
+        self.strategy.attach(self.transform, self.device, self.eval_batch_size)
+        self.regularizers.to(self.device)
+
+    def grow(self, experience: Experience) -> None:
+        """Adapt strategy and regularizers to an experience, once."""
+        if self._grown_for == experience.index:
+            return
+        self.strategy.adaptation(experience)
+        for regularizer in self._each_regularizer():
+            # After growth: importances go by name, and old rows lead.
+            regularizer.adaptation(self.strategy.model, experience)
+        self.strategy.to(self.device)
+        self.regularizers.to(self.device)
+        self.num_columns = len(experience.classes_seen)
+        self._grown_for = experience.index
+
+    _grown_for: int | None = None
+
+    def train_experience(self, experience: Experience, eval_stream: Any = None) -> None:
+        """Everything of one experience but its final evaluation."""
+        started, evaluated = time.perf_counter(), self.eval_seconds
+        self.grow(experience)
+        self.strategy.before_task(experience)
+        hooks = self._hooks(eval_stream)
+        for phase in self.strategy.phases(experience):
+            self.num_samples += fit(
+                self.strategy,
+                dict(self.regularizers.items()),  # type: ignore[arg-type]  # ModuleDict forgets what it holds
+                experience,
+                phase,
+                settings=self.settings,
+                hooks=hooks,
+                memory=self.memory,
+            )
+            self.total_step = hooks.total_step
+        self.strategy.eval()
+        self.strategy.after_task(experience)
+        for regularizer in self._each_regularizer():
+            if regularizer.weight > 0:
+                parts = batches(experience.data, self.eval_batch_size, self.strategy.eval_transform, self.device)
+                regularizer.after_task(self.strategy.model, experience, parts)
+        self.finished += 1
+        self.train_seconds += time.perf_counter() - started - (self.eval_seconds - evaluated)
+
+    def evaluate(self, stream: Any, epoch: int | None = None) -> None:
+        """Evaluate the stream; into the matrix's row `finished`, unless it is in the middle of an experience."""
+        plain, aware = self._accuracies(stream)
+        if epoch is None:
+            if self.matrix is None:
+                self.matrix = AccuracyMatrix(self.finished, len(plain))
+            self.matrix.set_row(self.finished, plain, aware)
+        self.emit(Evaluated(self.finished, to_lists_of(plain), to_lists_of(aware), self.total_step, epoch))
+
+    def emit(self, event: Event) -> None:
+        """Tell every logger."""
+        for logger in self.loggers:
+            logger.on(event)
+
+    def _accuracies(self, stream: Any) -> tuple[list[float], list[float]]:
+        started = time.perf_counter()
+        if self._evaluator is None or self._evaluator[0] is not stream:
+            self._evaluator = (stream, Evaluator(stream, getattr(stream, "classes", None)))
+        result = self._evaluator[1](self.strategy, self.num_columns, self.eval_batch_size)
+        self.eval_seconds += time.perf_counter() - started
+        return result
+
+    def _hooks(self, eval_stream: Any) -> Hooks:
+        hooks = Hooks(
+            on_event=self.emit,
+            after_step=lambda: None,
+            after_epoch=lambda _: None,
+            stop=lambda: self._stop,
+            total_step=self.total_step,
+        )
+
+        def measure(epoch: int) -> None:
+            self.total_step = hooks.total_step
+            self.evaluate(eval_stream, epoch=epoch)
+
+        def after_epoch(epoch: int) -> None:
+            if (epoch + 1) % self.eval_every == 0:
+                measure(epoch)
+
+        def after_step() -> None:
+            if hooks.total_step % (self.eval_steps or 1) == 0:
+                measure(-1)
+
+        if eval_stream is not None and self.eval_every > 0:
+            hooks.after_epoch = after_epoch
+        if eval_stream is not None and self.eval_steps:
+            hooks.after_step = after_step
+        return hooks
+
+    def _each_regularizer(self) -> Iterable[Regularizer]:
+        for regularizer in self.regularizers.values():
+            assert isinstance(regularizer, Regularizer)
+            yield regularizer
+
+
+def to_lists_of(row: list[float]) -> list[float | None]:
+    """One row of the matrix with None for what was not measured."""
+    return [None if math.isnan(value) else value for value in row]

@@ -1,0 +1,1 @@
+"""Accuracy matrices and what is read off them: pure functions, without torch."""

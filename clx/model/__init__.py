@@ -1,0 +1,1 @@
+"""Networks that grow with the stream: backbones with `features`, heads as the child `classifier`."""

@@ -1,0 +1,1 @@
+"""Heads: from features [B, D] to logits [B, K], growing with the classes seen."""

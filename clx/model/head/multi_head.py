@@ -1,0 +1,81 @@
+"""One linear head for each task, chosen by the task label of each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clx.model.dynamic import MultiTaskModule
+from clx.model.head.growth import grow_linear
+from clx.types import Experience
+
+
+class MultiHeadClassifier(MultiTaskModule):
+    """A Linear for each task label; logits are scattered into the columns of the task's classes.
+
+    Columns of other tasks hold mask_value. initial_out_features: units that a head starts with; those beyond
+    the task's classes have no column.
+    """
+
+    def __init__(self, in_features: int, initial_out_features: int = 2, mask_value: float = -1000) -> None:
+        super().__init__()
+        self.in_features, self.initial_out_features = in_features, initial_out_features
+        self.mask_value = mask_value
+        self.classifiers = nn.ModuleDict()
+        self.columns: dict[int, list[int]] = {}  # task label -> the column of each of its head's rows
+        self.register_buffer("device_marker", torch.empty(0), persistent=False)  # where new heads belong
+        self.device_marker: Tensor
+
+    def adaptation(self, experience: Experience) -> None:
+        for task, classes in experience.classes_by_task.items():
+            columns = self.columns.setdefault(task, [])
+            columns.extend(c for c in classes if c not in columns)
+            name = str(task)
+            if name not in self.classifiers:
+                head = nn.Linear(self.in_features, self.initial_out_features, device=self.device_marker.device)
+                self.classifiers[name] = head.train(self.training)
+            self.classifiers[name] = grow_linear(self._head(task), len(columns))
+
+    def _head(self, task: int) -> nn.Linear:
+        if str(task) not in self.classifiers:
+            raise ValueError(f"task_labels {task}: no head was made for that task; there are {sorted(self.columns)}")
+        head = self.classifiers[str(task)]
+        assert isinstance(head, nn.Linear)
+        return head
+
+    @property
+    def num_columns(self) -> int:
+        """K: columns of the logits."""
+        return 1 + max(column for columns in self.columns.values() for column in columns)
+
+    def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
+        """x [B, in_features] of one task -> logits [B, K]."""
+        columns = self.columns.get(task_label, [])
+        logits = self._head(task_label)(x)[:, : len(columns)]
+        out = logits.new_full((len(x), self.num_columns), self.mask_value)
+        return out.index_copy(1, torch.tensor(columns, device=x.device), logits)
+
+    def forward(self, x: Tensor, task_labels: int | Sequence[int] | Tensor) -> Tensor:
+        """x [B, in_features] -> logits [B, K]; a batch of mixed tasks is one product with the heads it needs."""
+        if isinstance(task_labels, int):
+            return self.forward_single_task(x, task_labels)
+        tasks, which = torch.as_tensor(task_labels, device=x.device).unique(return_inverse=True)
+        present = tasks.tolist()
+        if len(present) == 1:
+            return self.forward_single_task(x, present[0])
+        heads = [self._head(task) for task in present]
+        weight = torch.cat([head.weight for head in heads])
+        bias = torch.cat([head.bias for head in heads])
+        scores = functional.linear(x, weight, bias)
+        scores = torch.cat((scores, scores.new_full((len(x), 1), self.mask_value)), 1)
+        idle = len(weight)  # the last column of scores: what absent classes get
+        table = torch.full((len(present), self.num_columns), idle)
+        start = 0
+        for row, (task, head) in enumerate(zip(present, heads, strict=True)):
+            columns = self.columns[task]
+            table[row, columns] = torch.arange(start, start + len(columns))
+            start += head.out_features
+        return scores.gather(1, table.to(x.device)[which])

@@ -1,0 +1,1 @@
+"""What the machine decides: seeds, device, torchvision's operators, calling partials."""

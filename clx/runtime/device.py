@@ -1,0 +1,39 @@
+"""Choosing the device and reading what it holds."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+
+
+def resolve(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:N as a device; auto is the first GPU where there is one.
+
+    Raises ValueError where the device does not exist on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r}: this machine has {torch.cuda.device_count()} GPUs; use auto or cpu")
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """The device's name as people know it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that this process held so far, on the GPU if that is where it trains, else in RAM."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,1 @@
+"""What lies under outputs/: writing a run, reading many. Only checkpoint.py needs torch."""

@@ -1,0 +1,154 @@
+"""One run, one folder: what is written there while it goes on."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import socket
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from clx.logger.base import Evaluated, Event, ExperienceDone, RunFinished, RunStarted, StepDone
+from clx.store.files import read_json, write_json, write_yaml
+
+HEADER = ["step", "experience", "phase", "epoch", "name", "value"]
+log = logging.getLogger("clx")
+
+
+def now() -> str:
+    """The time in UTC, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class RunStore:
+    """Writes the files of one run; a Logger too, which appends what happens to metrics.csv and run.log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started = now()
+        self._handler: logging.Handler | None = None
+        self._metrics: Any = None
+        self._rows: Any = None
+
+    def begin(self, config: dict[str, Any], environment: dict[str, Any], finished: int) -> None:
+        """Open the folder for a run that has `finished` experiences behind it (0 = from the start)."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if finished == 0:
+            for name in ("metrics.csv", "matrix.csv", "result.json", "run.log", "accuracy.png", "matrix.png"):
+                (self.folder / name).unlink(missing_ok=True)
+        write_yaml(self.folder / "config.yaml", config)
+        write_json(self.folder / "environment.json", environment)
+        self._forget_after(finished)
+        self._metrics = (self.folder / "metrics.csv").open("a", newline="")
+        self._rows = csv.writer(self._metrics)
+        if not self._metrics.tell():
+            self._rows.writerow(HEADER)
+        self._handler = logging.FileHandler(self.folder / "run.log")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(self._handler)
+        log.setLevel(logging.INFO)
+        self.status("running")
+
+    def status(self, state: str, reason: str | None = None) -> None:
+        """Say how the run is: running, finished, failed, interrupted or skipped, and why."""
+        content = {
+            "state": state,
+            "reason": reason,
+            "started": self.started,
+            "ended": None if state == "running" else now(),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "sweep": os.environ.get("CLX_SWEEP"),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "status.json", content)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """The run is over: its result, then its state."""
+        write_json(self.folder / "result.json", result)
+        self.status("finished")
+
+    def matrix_row(self, after: int, values: Iterable[float | None]) -> None:
+        """Append the accuracies after that many experiences to matrix.csv."""
+        path = self.folder / "matrix.csv"
+        cells = ["" if value is None else repr(value) for value in values]
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if not file.tell():
+                writer.writerow(["after", *range(len(cells))])
+            writer.writerow([after, *cells])
+
+    def on(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            values = {f"loss/{name}": value for name, value in event.terms.items()}
+            if event.accuracy is not None:
+                values["train_accuracy"] = event.accuracy
+            self._append(event.total_step, event.experience, event.phase, event.epoch, values)
+        elif isinstance(event, Evaluated):
+            self._evaluated(event)
+        elif isinstance(event, RunStarted):
+            log.info("%s: started at experience %d of %d", event.title, event.first + 1, event.num_experiences)
+        elif isinstance(event, ExperienceDone):
+            log.info("experience %d done, trained in %.2f s", event.experience + 1, event.seconds)
+        else:
+            assert isinstance(event, RunFinished)
+            log.info("finished in %.2f s: %s", event.seconds, event.metrics)
+
+    def close(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+        if self._handler is not None:
+            log.removeHandler(self._handler)
+            self._handler.close()
+            self._handler = None
+
+    def _evaluated(self, event: Evaluated) -> None:
+        values = {f"accuracy/{j}": v for j, v in enumerate(event.accuracies) if v is not None}
+        values |= {f"task_aware_accuracy/{j}": v for j, v in enumerate(event.aware) if v is not None}
+        # Before training, in the middle of an experience, or after one: each line names the experience it is about.
+        inside = event.epoch is not None or event.experiences == 0
+        experience = event.experiences if inside else event.experiences - 1
+        self._append(event.total_step, experience, "eval", "" if event.epoch is None else event.epoch, values)
+        if event.epoch is None:
+            self.matrix_row(event.experiences, event.accuracies)
+
+    def _append(self, step: int, experience: int, phase: str, epoch: int | str, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._rows.writerow([step, experience, phase, epoch, name, repr(float(value))])
+        self._metrics.flush()
+
+    def _forget_after(self, finished: int) -> None:
+        """Drop the lines of experiences that will be run again."""
+        for name, column, limit in (("metrics.csv", 1, finished - 1), ("matrix.csv", 0, finished)):
+            path = self.folder / name
+            if not path.exists():
+                continue
+            with path.open(newline="") as file:
+                header, *rows = list(csv.reader(file)) or [HEADER]
+            with path.open("w", newline="") as file:
+                csv.writer(file).writerows([header, *(row for row in rows if int(row[column]) <= limit)])
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """status.json of a run; the state is "missing" where there is none, "failed" where its process has died."""
+    try:
+        status = read_json(folder / "status.json")
+    except (OSError, ValueError):
+        return {"state": "missing", "reason": None}
+    if not isinstance(status, dict) or "state" not in status:
+        return {"state": "missing", "reason": None}
+    if status["state"] == "running" and status.get("host") == socket.gethostname() and not _alive(status.get("pid")):
+        return status | {"state": "interrupted", "reason": "its process ended without a word"}
+    return status
+
+
+def _alive(pid: Any) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (OSError, TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,199 @@
+"""Checking a composed configuration before anything is built: ranges, targets, keys, types."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Union
+
+from clx.config import TRUSTED, Mistake
+
+# What the build hands to a target that names it: no key of the configuration needs to.
+OFFERED = {
+    "benchmark": {"root"},
+    "model": {"input_shape", "input_size", "in_channels", "image_size"},
+    "model.head": {"in_features"},
+    "buffer": {"seed"},
+    "strategy": {"model", "buffer", "num_classes"},
+    "regularizer": {"seed"},
+    "optimizer": {"params"},
+    "scheduler": {"optimizer", "T_max", "epochs", "steps"},
+}
+RESERVED = {"_target_", "_partial_", "_convert_", "_recursive_"}
+AT_LEAST = {
+    "trainer.epochs": 1,
+    "trainer.batch_size": 1,
+    "trainer.eval_batch_size": 1,
+    "trainer.eval_every": -1,
+    "trainer.eval_steps": 1,
+    "trainer.checkpoint_every": 1,
+    "trainer.num_threads": 1,
+    "trainer.max_steps": 1,
+    "seed": 0,
+}
+ONE_OF = {"trainer.precision": ("float32", "bfloat16"), "trainer.optimizer_state": ("reset", "keep")}
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raise Mistake for the first thing that is wrong with a plain configuration. Reads no data."""
+    check_ranges(config)
+    check_targets(config)
+    for path, node in nodes(config):
+        check_node(path, node)
+
+
+def check_ranges(config: Mapping[str, Any]) -> None:
+    """The values of the top level and of trainer."""
+    for key, least in AT_LEAST.items():
+        value = _lookup(config, key)
+        if value is not None and value < least:
+            raise Mistake(f"{key}={value}: must be at least {least}")
+    clip = config["trainer"]["clip_norm"]
+    if clip is not None and not clip > 0:
+        raise Mistake(f"trainer.clip_norm={clip}: must be greater than 0, or null")
+    for key, allowed in ONE_OF.items():
+        value = _lookup(config, key)
+        if value not in allowed:
+            raise Mistake(f"{key}={value}: must be one of {', '.join(allowed)}{nearest(str(value), allowed)}")
+    device = config["trainer"]["device"]
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise Mistake(f"trainer.device={device}: must be auto, cpu, cuda or cuda:N")
+    for key in ("benchmark", "model", "strategy", "optimizer"):
+        if not isinstance(config[key], Mapping) or "_target_" not in config[key]:
+            raise Mistake(f"{key}: this option names no _target_, so nothing can be built; choose one with {key}=...")
+
+
+def _lookup(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def nodes(config: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every mapping with a _target_, with its dotted key, outer before inner."""
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            yield path, config
+        for key, value in config.items():
+            yield from nodes(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(config, list):
+        for position, value in enumerate(config):
+            yield from nodes(value, f"{path}[{position}]")
+
+
+def check_targets(config: Mapping[str, Any]) -> None:
+    """Every _target_ is a public name of a trusted package; nothing is imported to find out."""
+    trusted = (*TRUSTED, *config["trusted_packages"])
+    for path, node in nodes(config):
+        target = node["_target_"]
+        if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", target):
+            raise Mistake(f"{path}._target_={target}: must be a public dotted name such as clx.strategy.er.ER")
+        if not any(target.startswith(f"{package}.") for package in trusted):
+            package = target.split(".", 1)[0]
+            raise Mistake(
+                f"{path}._target_={target}: {package} is not trusted; only {', '.join(trusted)} are. "
+                f"If it is yours, add trusted_packages=[{package}]"
+            )
+
+
+def check_node(path: str, node: Mapping[str, Any]) -> None:
+    """The node's keys and values against the signature and annotations of its target."""
+    target = find(path, node["_target_"])
+    parameters = inspect.signature(target).parameters
+    offered = OFFERED.get("regularizer" if path.startswith("regularizer.") else path, set())
+    own = {k: v for k, v in node.items() if k not in RESERVED and not (path == "model" and k == "head")}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for key in own:
+            if key not in parameters:
+                names = [name for name in parameters if name not in offered]
+                known = f"it has {', '.join(names)}" if names else "it has no keys"
+                raise Mistake(f"{path}.{key}: {node['_target_']} has no such key; {known}{nearest(key, names)}")
+    annotations = _annotations(target)
+    for key, value in own.items():
+        wanted = annotations.get(key, Any)
+        optional = key in offered and value is None
+        if not optional and not isinstance(value, Mapping) and not fits(value, wanted):
+            raise Mistake(f"{path}.{key}={_text(value)}: must be {describe(wanted)}")
+    required = [
+        n for n, p in parameters.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    missing = [name for name in required if name not in own and name not in offered]
+    if missing:
+        raise Mistake(f"{path}.{missing[0]}: {node['_target_']} needs this key and nothing sets it")
+
+
+def find(path: str, target: str) -> Any:
+    """Import the target of a node. Raises Mistake where there is none of that name."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise Mistake(f"{path}._target_={target}: {error}") from error
+    if not callable(found):
+        raise Mistake(f"{path}._target_={target}: that is no class or function")
+    return found
+
+
+def _annotations(target: Any) -> dict[str, Any]:
+    function = target.__init__ if inspect.isclass(target) and not hasattr(target, "__dataclass_fields__") else target
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # noqa: BLE001 - annotations of foreign packages may not resolve; their values go unchecked
+        return {}
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a value from a configuration can be what the annotation says; True for what cannot be judged."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, part) for part in arguments)
+    if origin is Literal:
+        return value in arguments and not (isinstance(value, bool) and True not in arguments and False not in arguments)
+    if annotation is None or annotation is type(None):
+        return value is None
+    if annotation is bool:
+        return isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is str:
+        return isinstance(value, str)
+    if origin is tuple:
+        kinds = (
+            arguments if Ellipsis not in arguments else (arguments[0],) * len(value if isinstance(value, list) else ())
+        )
+        return isinstance(value, list) and len(value) == len(kinds) and all(map(fits, value, kinds))
+    if origin in (list, Sequence) or (isinstance(origin, type) and issubclass(origin, Sequence)):
+        return isinstance(value, list) and all(fits(item, arguments[0]) for item in value)
+    if annotation is list:
+        return isinstance(value, list)
+    return True
+
+
+def describe(annotation: Any) -> str:
+    """The annotation in the words of somebody who types a value."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(part) for part in arguments)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    names = {bool: "true or false", int: "an integer", float: "a number", str: "a text", type(None): "null"}
+    if origin is tuple or origin is list or (isinstance(origin, type) and issubclass(origin, Sequence)):
+        return f"a list, each item {describe(arguments[0])}"
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """ "; did you mean X?" where a known name is close, else nothing."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
