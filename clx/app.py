@@ -15,6 +15,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+import clx.folder  # noqa: F401 - its resolver names the folders, in every process that runs a job
 from clx.config import Built, Conflict, Mistake, build, loggers, plain
 from clx.store.files import read_json, read_yaml
 from clx.store.identity import difference, identity

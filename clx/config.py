@@ -18,8 +18,6 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from clx.store.identity import difference, digest, identity, key_text
-
 if TYPE_CHECKING:
     from clx.benchmark.stream import Benchmark
     from clx.loop.trainer import Trainer
@@ -82,7 +80,6 @@ def register() -> None:
     """Tell Hydra the schema and OmegaConf the resolvers that conf/ uses."""
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     OmegaConf.register_new_resolver("unless", lambda value, other: value if other is None else None, replace=True)
-    OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
 
 
 @functools.cache
@@ -119,82 +116,16 @@ def plain(cfg: DictConfig, hydra: Any = None) -> dict[str, Any]:
     return values | {"choices": dict(sorted(chosen.items()))}
 
 
-def run_folder(config: Mapping[str, Any], folders: Sequence[str] = ()) -> Path:
-    """Where the run of a plain configuration lies, below output_root.
-
-    <benchmark>/<strategy>/<key>/seed=<n>, the key saying how it differs from that benchmark and strategy alone.
-    """
-    choices = config["choices"]
-    leaves = identity(config)
-    key = _key(config, tuple(folders))
-    parent = Path(_safe(choices["benchmark"])) / _safe(choices["strategy"])
-    name = f"seed={config['seed']}"
-    unseeded = digest({k: v for k, v in leaves.items() if k != "seed"})
-    hashed = key if key.endswith(unseeded) else f"{key}-{unseeded}"
-    root = Path(config["output_root"]).expanduser()
-    if (root / parent / hashed).is_dir() or _taken(root / parent / key, leaves):
-        key = hashed
-    return parent / key / name
+def option_text(group: str, name: str, folders: Sequence[str] = ()) -> str:
+    """The file of an option as it is written; empty where there is none."""
+    places = [*map(Path, folders), conf_folder()]
+    files = [place / group / f"{name}.yaml" for place in places]
+    return next((file.read_text() for file in files if file.is_file()), "")
 
 
-def _safe(name: str) -> str:
-    return name.replace("/", "_").replace("..", "_")
-
-
-def _taken(folder: Path, leaves: Mapping[str, Any]) -> bool:
-    """Whether runs of another configuration, the seed apart, lie in the folder: defaults may have changed since."""
-    from clx.store.files import read_yaml  # noqa: PLC0415 - yaml is needed where a folder exists
-
-    for stored in folder.glob("seed=*/config.yaml"):
-        try:
-            theirs = identity(read_yaml(stored))
-        except (OSError, ValueError):
-            continue
-        return bool(set(difference(leaves, theirs)) - {"seed"})
-    return False
-
-
-def _key(config: Mapping[str, Any], folders: tuple[str, ...]) -> str:
-    choices = config["choices"]
-    leaves = {k: v for k, v in identity(config).items() if k != "seed"}
-    base = (f"benchmark={choices['benchmark']}", f"strategy={choices['strategy']}")
-    alone = _composed(base, folders)
-    options = {
-        group: option
-        for group, option in choices.items()
-        if group not in ("benchmark", "strategy", "experiment", "logger") and option != alone["choices"].get(group)
-    }
-    chosen = _try_compose((*base, *(f"{g}={_option(o)}" for g, o in sorted(options.items()))), folders)
-    if chosen is None:
-        options, chosen = {}, alone
-    values = difference(leaves, {k: v for k, v in identity(chosen).items() if k != "seed"})
-    return key_text(dict(sorted(options.items())), dict(sorted(values.items())), leaves)
-
-
-def _option(value: Any) -> str:
-    return f"[{','.join(value)}]" if isinstance(value, list) else str(value)
-
-
-@functools.lru_cache(maxsize=256)
-def _composed(overrides: tuple[str, ...], folders: tuple[str, ...]) -> dict[str, Any]:
-    return plain(compose(overrides, folders))
-
-
-def _try_compose(overrides: tuple[str, ...], folders: tuple[str, ...]) -> dict[str, Any] | None:
-    try:
-        return _composed(overrides, folders)
-    except Exception:  # noqa: BLE001 - a choice that does not compose on its own is described by its values instead
-        return None
-
-
-def own_folders(cfg: DictConfig) -> tuple[str, ...]:
-    """The folders of a person's own configs (-cd) that a configuration was composed with."""
-    sources = cfg.hydra.runtime.config_sources
-    return tuple(s.path for s in sources if s.provider == "command-line" and s.schema == "file")
-
-
-def _run_folder(*, _root_: DictConfig) -> str:
-    return str(run_folder(plain(_root_), own_folders(_root_)))
+def make_data(config: Mapping[str, Any]) -> Any:
+    """The data set of a configuration's benchmark, nothing else."""
+    return _make("benchmark.data", config["benchmark"]["data"])
 
 
 # ---------------------------------------------------------------------------------------------------------------

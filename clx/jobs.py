@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import clx.folder  # noqa: F401 - its resolver names the folders
 from clx.app import load_data, refuse_other
 from clx.config import LIST_GROUPS, Conflict, Mistake, build, compose, loader, plain
 from clx.store.identity import flatten

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from clx.metric.interval import estimate
 from clx.metric.matrix import Matrix
+from clx.store.compare import Group
 
 MOST_LINES = 12  # test sets drawn one by one; more would be a tangle
 MOST_NUMBERS = 15  # rows and columns up to which each cell shows its value
@@ -66,3 +69,30 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=120)
+
+
+def plot_groups(groups: Sequence[Group], keys: Sequence[str], path: Path) -> None:
+    """Mean accuracy on the test sets measured so far, after each experience, with the 95 % interval over seeds."""
+    figure = _figure(7.5, 4.4)
+    axes = figure.add_subplot()
+    colours = colormaps["tab20"](np.arange(len(groups)) % 20)
+    for group, colour in zip(groups, colours, strict=True):
+        name = " ".join(str(group.settings[key]) for key in keys if group.settings[key] is not None)
+        label = f"{group.benchmark}: {name}"
+        curves = [[_mean(row) for row in record.matrix[1:]] for record in group.records]
+        points = [estimate([c[i] for c in curves if len(c) > i]) for i in range(max(map(len, curves)))]
+        after = np.arange(1, len(points) + 1)
+        mean = np.array([p.mean for p in points], dtype=float)
+        half = np.array([p.half_width or 0 for p in points], dtype=float)
+        axes.plot(after, mean, "o-", ms=3, color=colour, label=label)
+        axes.fill_between(after, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
+    axes.set(xlabel="experiences trained", ylabel="mean accuracy so far", ylim=(-0.02, 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
+    _save(figure, path)
+
+
+def _mean(row: Matrix) -> float:
+    known = row[~np.isnan(row)]
+    return float(known.mean()) if len(known) else float("nan")
