@@ -166,20 +166,25 @@ def _set_threads(count: int | None) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: its state is recorded. Signals can be set in the main thread alone."""
+    """SIGINT and SIGTERM end a run the same way: its state is recorded. Only the main thread can set handlers.
+
+    Set, not inherited: a shell starts its background jobs with SIGINT ignored.
+    """
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
+    signals = (signal.SIGINT, signal.SIGTERM)
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        before = [signal.signal(number, interrupt) for number in signals]
     except ValueError:
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _number(value: float | None) -> str:

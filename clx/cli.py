@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 VERBS = {
     "compare": "clx.command.compare",
@@ -47,7 +47,9 @@ def run(arguments: Sequence[str]) -> int:
 
     from clx.config import Mistake  # noqa: PLC0415
 
-    args = get_args_parser().parse_args(list(arguments))
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]  # ten lines of usage say less than one
+    args = parser.parse_args(list(arguments))
     if args.help or args.hydra_help or args.cfg or args.info is not None or args.shell_completion:
         return _hydra(arguments)
     unknown = [word for word in args.overrides if "=" not in word and not word.startswith("~")]
@@ -66,6 +68,12 @@ def run(arguments: Sequence[str]) -> int:
     os.environ["CLX_SWEEP"] = uuid.uuid4().hex
     code = _hydra(arguments)
     return _sum_up(expected, code)
+
+
+def _refuse(message: str) -> NoReturn:
+    from clx.config import Mistake  # noqa: PLC0415
+
+    raise Mistake(f"{message}; see clx --help")
 
 
 def _config_folders(args: Any) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def plain(cfg: DictConfig, hydra: Any = None) -> dict[str, Any]:
     chosen = {str(k): v for k, v in (hydra or cfg.hydra).runtime.choices.items() if not str(k).startswith("hydra/")}
     for group in LIST_GROUPS:
         names = sorted(values[group])
-        chosen[group] = names or "none" if chosen.get(group) is None or len(names) != 1 else chosen[group]
+        chosen[group] = names if len(names) > 1 else names[0] if names else "none"  # however it was spelled
     return values | {"choices": dict(sorted(chosen.items()))}
 
 

@@ -68,7 +68,8 @@ def _squares_of_linear(
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             inputs[name].append(args[0].detach().clone())
-            output.register_hook(deltas[name].append)  # set before an in-place ReLU can change the output
+            if output.requires_grad:  # a frozen body gives none
+                output.register_hook(deltas[name].append)  # set before an in-place ReLU can change the output
 
         return hook
 

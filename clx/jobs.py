@@ -78,13 +78,13 @@ def _expand(overrides: Sequence[str], folders: Sequence[str]) -> list[list[str]]
 def prepare(overrides: Sequence[str], folders: Sequence[str], *, grid: bool = False) -> Job:
     """Compose, check and build one job without training it. Raises Mistake."""
     try:
+        single_choice(overrides, folders)
         cfg = compose(overrides, folders)
         config = plain(cfg)
         root = Path(config["output_root"]).expanduser()
         folder = root / cfg.hydra.sweep.subdir if grid else Path(cfg.hydra.run.dir)
     except COMPOSITION_ERRORS as error:
         raise Mistake(_diagnose(overrides, folders, error)) from error
-    single_choice(overrides, folders)
     job = Job(list(overrides), config, folder)
     return check_job(job, grid=grid)
 
@@ -155,9 +155,14 @@ def _diagnose(overrides: Sequence[str], folders: Sequence[str], error: Exception
             wrong = _unknown_option(override, repository.get_group_options(override.key_or_group))
             if wrong:
                 return wrong
-    groups = [o.input_line for o in parsed if o.input_line and repository.group_exists(o.key_or_group)]
+    chosen_groups = [o for o in parsed if repository.group_exists(o.key_or_group)]
+    deleted = [o for o in chosen_groups if o.is_delete()]
+    if deleted:
+        return (
+            f"~{deleted[0].key_or_group}: a run needs this group; choose an option with {deleted[0].key_or_group}=..."
+        )
     try:
-        chosen = compose([g for g in groups if g is not None and "," not in g.split("=", 1)[1]], folders)
+        chosen = compose([str(o.input_line) for o in chosen_groups if not o.is_sweep_override()], folders)
         known = list(flatten(OmegaConf.to_container(chosen, resolve=False)))
     except COMPOSITION_ERRORS:
         return _first_line(error)
@@ -196,7 +201,7 @@ def _unknown_key(override: Override, known: list[str], groups: list[str]) -> str
         siblings = [n for n in own if n.startswith(key.rsplit(".", 1)[0] + ".")] or sorted(
             {n.split(".")[0] for n in own}
         )
-        close = f"; there are {', '.join(siblings[:12])}"
+        close = f"; there are {', '.join(siblings)}"
     return f"{key}: there is no such key{close}"
 
 
@@ -207,11 +212,15 @@ def _first_line(error: BaseException, parsed: Sequence[Override] = ()) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     full_key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), None)
     text = lines[0] if lines else type(error).__name__
+    ambiguous = re.match(r"Ambiguous value for argument '(.*)'", text)
+    if ambiguous:
+        return f"{ambiguous.group(1)}: one run takes one value; add -m to run each, or write a list as [A,B]"
     if full_key:
         typed = next((o for o in parsed if o.key_or_group == full_key), None)
-        expected = re.search(r"could not be converted to (\w+)", text)
+        expected = re.search(r"could not be converted to (\w+)|is not a valid (\w+)", text)
         if typed is not None and expected:
-            kinds = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false"}
-            return f"{full_key}={_value(typed)}: must be {kinds.get(expected.group(1), expected.group(1))}"
+            word = expected.group(1) or expected.group(2)
+            kinds = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
+            return f"{full_key}={_value(typed)}: must be {kinds.get(word, word)}"
         return f"{full_key}: {text}"
     return text

@@ -123,9 +123,13 @@ class Experience:
     class_ids: tuple[int, ...] = ()
     train: Samples | None = None
     val: Samples | None = None
+    transform: Any = None  # .train and .eval: stored batch -> model input; None = the stream's
 
     def __post_init__(self) -> None:
         # Experiences written by hand (tests, notebooks) may give the classes alone.
+        if not self.new_classes:
+            new = tuple(c for c in self.classes if c not in self.previous_classes)
+            object.__setattr__(self, "new_classes", new)
         if not self.classes_seen:
             object.__setattr__(self, "classes_seen", tuple(dict.fromkeys(self.previous_classes + self.classes)))
         if not self.classes_by_task:

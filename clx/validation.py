@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import collections.abc
+import dataclasses
 import difflib
+import enum
 import importlib
 import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Union
 
-from clx.config import TRUSTED, Mistake
+from clx.config import TRUSTED, Mistake, RunConfig, TrainerConfig
 
 # What the build hands to a target that names it: no key of the configuration needs to.
 OFFERED = {
@@ -36,15 +40,26 @@ AT_LEAST = {
     "trainer.max_steps": 1,
     "seed": 0,
 }
+NUMBERS = (bool, int, float)
 ONE_OF = {"trainer.precision": ("float32", "bfloat16"), "trainer.optimizer_state": ("reset", "keep")}
 
 
 def check(config: Mapping[str, Any]) -> None:
     """Raise Mistake for the first thing that is wrong with a plain configuration. Reads no data."""
+    check_keys(config)
     check_ranges(config)
     check_targets(config)
     for path, node in nodes(config):
         check_node(path, node)
+
+
+def check_keys(config: Mapping[str, Any]) -> None:
+    """No key at the top, or in trainer, that nobody would read (`+foo=1` adds one without a word)."""
+    for prefix, node, schema in (("", config, RunConfig), ("trainer.", config["trainer"], TrainerConfig)):
+        known = [field.name for field in dataclasses.fields(schema)]
+        for key in node:
+            if key not in known and prefix + key != "choices":
+                raise Mistake(f"{prefix}{key}: there is no such key{nearest(key, known)}")
 
 
 def check_ranges(config: Mapping[str, Any]) -> None:
@@ -143,8 +158,19 @@ def _annotations(target: Any) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) and not hasattr(target, "__dataclass_fields__") else target
     try:
         return typing.get_type_hints(function)
-    except Exception:  # noqa: BLE001 - annotations of foreign packages may not resolve; their values go unchecked
-        return {}
+    except NameError:  # one that only type checkers can see: the others still count
+        return {name: hint for name, hint in map(_single_hint, inspect.signature(function).parameters.values()) if hint}
+
+
+def _single_hint(parameter: inspect.Parameter) -> tuple[str, Any]:
+    if not isinstance(parameter.annotation, str):
+        return parameter.name, parameter.annotation
+    names = {**vars(typing), **vars(collections.abc)}
+    holder = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        return parameter.name, typing.get_type_hints(holder, globalns=names)[parameter.name]
+    except NameError:
+        return parameter.name, None
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -169,22 +195,30 @@ def fits(value: Any, annotation: Any) -> bool:
             arguments if Ellipsis not in arguments else (arguments[0],) * len(value if isinstance(value, list) else ())
         )
         return isinstance(value, list) and len(value) == len(kinds) and all(map(fits, value, kinds))
-    if origin in (list, Sequence) or (isinstance(origin, type) and issubclass(origin, Sequence)):
+    if _is_list(origin):
         return isinstance(value, list) and all(fits(item, arguments[0]) for item in value)
-    if annotation is list:
-        return isinstance(value, list)
-    return True
+    if annotation in (object, Any) or not isinstance(annotation, type) or origin is not None:
+        return True
+    # A configuration holds no live objects, but some classes are made from text.
+    return isinstance(value, annotation) or issubclass(annotation, Path | enum.Enum)
+
+
+def _is_list(origin: Any) -> bool:
+    return isinstance(origin, type) and issubclass(origin, Iterable) and not issubclass(origin, Mapping | tuple)
 
 
 def describe(annotation: Any) -> str:
     """The annotation in the words of somebody who types a value."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(describe(part) for part in arguments)
+        typed = [part for part in arguments if part in (type(None), str) or typing.get_origin(part) or part in NUMBERS]
+        return " or ".join(describe(part) for part in typed or arguments)
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     names = {bool: "true or false", int: "an integer", float: "a number", str: "a text", type(None): "null"}
-    if origin is tuple or origin is list or (isinstance(origin, type) and issubclass(origin, Sequence)):
+    if origin is tuple and Ellipsis not in arguments:
+        return f"a list of {len(arguments)}, each item {describe(arguments[0])}"
+    if origin is tuple or _is_list(origin):
         return f"a list, each item {describe(arguments[0])}"
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 

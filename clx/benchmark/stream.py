@@ -201,6 +201,7 @@ class Benchmark(ABC):
             class_ids=tuple(self._ids(parts)[column] for column in classes),
             train=_union(train),
             val=_union(val) if self.validation_fraction else None,
+            transform=self.transform,
         )
 
     def _ids(self, parts: range) -> dict[int, int]:
@@ -220,6 +221,10 @@ class Benchmark(ABC):
             if count:  # drawn for each class on its own, so that its share is exact
                 draw = seeding.generator("validation", self.order_seed, i, label)
                 mine = mine[torch.randperm(len(mine), generator=draw)]
+            if count == len(mine):
+                raise ValueError(
+                    f"validation_fraction {self.validation_fraction} takes all {count} samples of class {label}"
+                )
             rows.append(mine[count:])
             held_out.append(mine[:count])
         return self._samples(i, arrays, rows), self._samples(i, arrays, held_out)

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clx.buffer.base import StreamingBuffer
+from clx.buffer.base import Offer, StreamingBuffer
 from clx.types import Batch
 
 
 class BalancedBuffer(StreamingBuffer):
     """Knows the slots of each class, oldest first; subclasses say which slot a sample takes in a full buffer."""
 
-    def __init__(self, capacity: int, seed: int, *, every_epoch: bool) -> None:
-        super().__init__(capacity, seed, every_epoch=every_epoch)
+    def __init__(self, capacity: int, seed: int, *, offer: Offer) -> None:
+        super().__init__(capacity, seed, offer=offer)
         self.members: dict[int, list[int]] = {}  # class -> its slots, oldest first
         self.num_seen: Counter[int] = Counter()  # class -> samples offered
         self.num_added = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from clx.runtime import seed as seeding
 from clx.types import Batch, Clock, Experience, Samples
 
+Offer = Literal["first_epoch", "every_epoch", "experience"]
 Embed = Callable[[Samples], Tensor]  # samples [N, ...] -> features [N, D], in eval mode, without augmentation
 
 
@@ -49,6 +50,9 @@ class Buffer:
 
     def sample(self, count: int) -> Batch:
         """At most count samples, uniformly and without replacement, ready for the model."""
+        if not self.size:
+            nothing = torch.empty(0, dtype=torch.int64, device=self.device)
+            return Batch(nothing.float(), nothing, nothing)
         index = torch.randperm(self.size, generator=self.draw)[:count]
         picked = {name: values[index].to(self.device) for name, values in self.rows.items()}
         raw, y, t = (picked.pop(name) for name in ("raw", "y", "t"))
@@ -97,21 +101,35 @@ class Buffer:
 
 
 class StreamingBuffer(Buffer, ABC):
-    """Filled batch by batch while training goes on.
+    """Takes or leaves each sample as it is offered, without knowing what will come.
 
-    every_epoch: offer samples again in later epochs of an experience; false = each sample is offered once.
+    offer: when that is. first_epoch: after the step that first trained on it (the papers' single pass);
+    every_epoch: after each such step, so a sample of E epochs is offered E times; experience: all at once
+    when their experience is over, so that nothing of an experience is replayed while it is being trained.
     """
 
-    def __init__(self, capacity: int, seed: int, *, every_epoch: bool) -> None:
+    def __init__(self, capacity: int, seed: int, *, offer: Offer) -> None:
         super().__init__(capacity, seed)
-        self.every_epoch = every_epoch
+        self.offer = offer
 
     @abstractmethod
     def place(self, batch: Batch) -> dict[int, int]:
         """slot -> position in the batch of the sample that it ends up with."""
 
     def add(self, batch: Batch, **fields: Tensor) -> None:
-        if self.capacity == 0 or (batch.clock.epoch > 0 and not self.every_epoch):
+        if self.offer == "every_epoch" or (self.offer == "first_epoch" and batch.clock.epoch == 0):
+            self._take(batch, **fields)
+
+    def consolidate(self, experience: Experience, embed: Embed) -> None:
+        if self.offer == "experience":
+            self.fill(experience, embed)
+
+    def fill(self, experience: Experience, embed: Embed) -> None:
+        data = experience.data
+        self._take(Batch(data.raw, data.y, data.t, data.raw, clock=Clock(experience.index)))
+
+    def _take(self, batch: Batch, **fields: Tensor) -> None:
+        if self.capacity == 0:
             return
         assert batch.raw is not None
         placed = self.place(batch)
@@ -119,10 +137,6 @@ class StreamingBuffer(Buffer, ABC):
             slots, chosen = torch.tensor(list(placed)), torch.tensor(list(placed.values()), device=batch.y.device)
             values = {"raw": batch.raw, "y": batch.y, "t": batch.t, **fields}
             self.write(slots, **{name: value[chosen] for name, value in values.items()})
-
-    def fill(self, experience: Experience, embed: Embed) -> None:
-        data = experience.data
-        self.add(Batch(data.raw, data.y, data.t, data.raw, clock=Clock(experience.index)))
 
 
 class SelectingBuffer(Buffer, ABC):
@@ -169,9 +183,9 @@ def quotas(capacity: int, available: list[int]) -> list[int]:
     shares = [0] * len(available)
     left = min(capacity, sum(available))
     while left:
-        open_ = [i for i, count in enumerate(available) if shares[i] < count]
-        share, more = divmod(left, len(open_))
-        for position, i in enumerate(open_):
-            shares[i] = min(available[i], shares[i] + share + (position < more))
+        hungry = [i for i, count in enumerate(available) if shares[i] < count]
+        share = left // len(hungry)
+        for i in hungry if share else hungry[:left]:
+            shares[i] = min(available[i], shares[i] + max(share, 1))
         left = min(capacity, sum(available)) - sum(shares)
     return shares

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clx.buffer.balanced import BalancedBuffer
+from clx.buffer.base import Offer
 
 
 class ClassBalanced(BalancedBuffer):
@@ -14,16 +15,18 @@ class ClassBalanced(BalancedBuffer):
     largest; one of a class that was goes through its class's own reservoir.
     """
 
-    def __init__(self, capacity: int, seed: int, *, every_epoch: bool) -> None:
-        super().__init__(capacity, seed, every_epoch=every_epoch)
+    def __init__(self, capacity: int, seed: int, *, offer: Offer) -> None:
+        super().__init__(capacity, seed, offer=offer)
         self.full: set[int] = set()  # classes that have been the largest of a full buffer
 
     def replace(self, label: int, uniform: float) -> int | None:
-        largest = self.largest()
-        self.full.add(largest)
-        own = self.members.get(label, [])
+        first = self.largest()
+        largest, own = self.members[first], self.members.get(label, [])
+        self.full.add(first)
+        if len(own) == len(largest):  # as large as the first of the largest
+            self.full.add(label)
         if label not in self.full:
-            victim = self.members[largest]
+            victim = largest
             return victim.pop(int(uniform * len(victim)))
         draw = int(uniform * self.num_seen[label])  # Algorithm R: stays with probability len(own) / seen
         return own.pop(draw) if draw < len(own) else None

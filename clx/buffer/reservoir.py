@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from clx.buffer.base import StreamingBuffer
+from clx.buffer.base import Offer, StreamingBuffer
 from clx.types import Batch
 
 
@@ -14,8 +14,8 @@ class Reservoir(StreamingBuffer):
     """Reservoir sampling: after n samples each is stored with probability capacity / n. Vitter 1985,
     doi:10.1145/3147.3165, Algorithm R, a whole batch at a time."""
 
-    def __init__(self, capacity: int, seed: int, *, every_epoch: bool) -> None:
-        super().__init__(capacity, seed, every_epoch=every_epoch)
+    def __init__(self, capacity: int, seed: int, *, offer: Offer) -> None:
+        super().__init__(capacity, seed, offer=offer)
         self.num_seen = 0
 
     def place(self, batch: Batch) -> dict[int, int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from clx.command.arguments import Parser
 from clx.config import Mistake
 from clx.store import table
 from clx.store.compare import Group, group
@@ -18,9 +18,9 @@ from clx.validation import nearest
 PICTURES = (".png", ".pdf", ".svg")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The arguments of clx compare."""
-    made = argparse.ArgumentParser(prog="clx compare", description=__doc__)
+    made = Parser(prog="clx compare", description=__doc__)
     made.add_argument("paths", nargs="*", default=["outputs"], help="folders of runs (default: outputs)")
     made.add_argument("--by", help="keys to group by, with commas; default: all in which the runs differ")
     made.add_argument("--metric", default="average_accuracy,forgetting", help=f"names, with commas: {', '.join(NAMES)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from clx.command.arguments import Parser
 from clx.command.list import options
 from clx.config import Mistake, compose, make_data, plain
 from clx.validation import nearest
@@ -18,7 +18,7 @@ from clx.validation import nearest
 
 def main(arguments: Sequence[str]) -> int:
     """List, fetch or check data sets."""
-    parser = argparse.ArgumentParser(prog="clx data", description=__doc__)
+    parser = Parser(prog="clx data", description=__doc__)
     parser.add_argument("action", nargs="?", default="list", choices=["list", "fetch", "check"])
     parser.add_argument("name", nargs="?", help="a data set of `clx data list`")
     parser.add_argument("--root", help="data_root (default: that of the configuration)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from clx.command.arguments import Parser
 from clx.config import Mistake, compose, loader, option_text, plain
 from clx.store.identity import flatten, show
 from clx.validation import nearest
@@ -32,7 +32,7 @@ GROUPS = (
 
 def main(arguments: Sequence[str]) -> int:
     """Print the options of every group, of one, or the parameters of one option."""
-    parser = argparse.ArgumentParser(prog="clx list", description=__doc__)
+    parser = Parser(prog="clx list", description=__doc__)
     parser.add_argument("group", nargs="?")
     parser.add_argument("name", nargs="?")
     parser.add_argument("-cd", "--config-dir", help="a folder of your own configs")

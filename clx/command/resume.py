@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from clx.app import execute
+from clx.command.arguments import Parser
 from clx.command.start import stored_config
 from clx.config import Mistake
 from clx.jobs import Job, check_job
@@ -15,7 +15,7 @@ from clx.store.records import run_folders
 
 def main(arguments: Sequence[str]) -> int:
     """Go on with every run at or below the paths; the worst exit code of them."""
-    parser = argparse.ArgumentParser(prog="clx resume", description=__doc__)
+    parser = Parser(prog="clx resume", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of runs")
     args = parser.parse_args(arguments)
     overrides = [word for word in args.runs if "=" in word and not Path(word).exists()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from clx.command.arguments import Parser
 from clx.config import Mistake
 from clx.folder import special
 from clx.logger.console import matrix_table
@@ -22,7 +22,7 @@ from clx.store.run import read_status
 
 def main(arguments: Sequence[str]) -> int:
     """Print what is known of a run, finished or not."""
-    parser = argparse.ArgumentParser(prog="clx show", description=__doc__)
+    parser = Parser(prog="clx show", description=__doc__)
     parser.add_argument("run", type=Path, help="the folder of a run")
     folder = parser.parse_args(arguments).run
     try:

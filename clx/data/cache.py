@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -44,9 +43,11 @@ def _from_disk(stem: Path) -> tuple[Arrays, Arrays] | None:
     try:
         # Copy-on-write pages: shared between processes, and nobody can change the file through them.
         arrays = [torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False)) for path in _paths(stem)]
-    except (OSError, ValueError, EOFError):  # not there, or cut short
+    except Exception:  # noqa: BLE001 - not there, or damaged: numpy raises whatever a broken header makes of it
         return None
-    return Arrays(arrays[0], arrays[1]), Arrays(arrays[2], arrays[3])
+    parts = Arrays(arrays[0], arrays[1]), Arrays(arrays[2], arrays[3])
+    whole = all(part.y.dtype == torch.int64 and len(part.x) == len(part.y) for part in parts)
+    return parts if whole else None
 
 
 def _store(stem: Path, parts: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
@@ -54,12 +55,11 @@ def _store(stem: Path, parts: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
     with suppress(OSError):  # a full or read-only disk costs the cache, not the run
         stem.parent.mkdir(parents=True, exist_ok=True)
         for path, tensor in zip(_paths(stem), tensors, strict=True):
-            handle, temporary = tempfile.mkstemp(dir=stem.parent, suffix=".part")
+            temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
             try:
-                with os.fdopen(handle, "wb") as file:
+                with temporary.open("wb") as file:
                     np.save(file, tensor.numpy(), allow_pickle=False)
-                Path(temporary).replace(path)
-            except OSError:
-                Path(temporary).unlink()
-                raise
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
     return parts

@@ -23,6 +23,8 @@ FOLDERS = {
     "fashion_mnist": ["FashionMNIST/raw", "fashion_mnist", "fashion-mnist", "."],
 }
 SYSTEM = {"mnist": [], "fashion_mnist": [Path("/usr/share/datasets/fashion-mnist")]}
+# The published training labels begin so; loose files in data_root do not say which set they are.
+FIRST_LABELS = {"mnist": [5, 0, 4, 1, 9, 2, 1, 3, 1, 4], "fashion_mnist": [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]}
 STATISTICS = {"mnist": (0.1307, 0.3081), "fashion_mnist": (0.2860, 0.3530)}
 
 
@@ -65,6 +67,9 @@ class MNIST(DataSet):
 
     def _part(self, images: Path, labels: Path) -> Arrays:
         x, y = read_idx(images, 3), read_idx(labels, 1)
+        for other, first in FIRST_LABELS.items():
+            if other != self.name and len(y) == PARTS["train"] and y[:10].tolist() == first:
+                raise DamagedData(f"{labels}: these are the labels of {other}, expected those of {self.name}")
         return check_arrays(f"{images} and {labels.name}", Arrays(x.unsqueeze(1), y), self.shape, self.num_classes)
 
     def fetch(self, root: Path) -> None:

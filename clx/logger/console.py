@@ -37,7 +37,8 @@ class Console:
             assert isinstance(event, Evaluated)
 
     def close(self) -> None:
-        self.progress.stop()
+        if self.task is not None:
+            self.progress.stop()
 
     def _start(self, event: RunStarted) -> None:
         self.num_experiences = event.num_experiences

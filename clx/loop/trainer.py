@@ -81,16 +81,19 @@ class Trainer:
         self.train_seconds = 0.0
         self.eval_seconds = 0.0
         self._evaluator: tuple[Any, Evaluator] | None = None
+        self._last_transform: Any = None
         self._stop = False
 
-    def train(self, experiences: Iterable[Experience], eval_streams: Any = None) -> dict[str, float | None]:
-        """Train on the experiences, in order; returns the last value of each metric.
+    def train(
+        self, experiences: Experience | Iterable[Experience], eval_streams: Any = None
+    ) -> dict[str, float | None]:
+        """Train on an experience or several, in order; returns the last value of each metric.
 
         eval_streams: a stream of test sets, evaluated as eval_every says and put into `matrix`.
         """
         self._stop = False
-        self.attach(getattr(experiences, "transform", None))
-        for experience in experiences:
+        for experience in (experiences,) if isinstance(experiences, Experience) else experiences:
+            self.attach(experience.transform)
             if self.finished == 0 and eval_streams is not None and self.eval_every >= 0:
                 self.grow(experience)
                 self.evaluate(eval_streams)
@@ -119,11 +122,11 @@ class Trainer:
 
     def attach(self, transform: Any) -> None:
         """Hand the stream's transform and the device to strategy, regularizers and buffer."""
-        transform = self.transform or transform
+        transform = self.transform or transform or self._last_transform
         if transform is None:
             raise ValueError("transform None: this stream has none of its own; give Trainer(transform=...)")
-        self.transform = transform.to(self.device) if hasattr(transform, "to") else transform
-        self.strategy.attach(self.transform, self.device, self.eval_batch_size)
+        self._last_transform = transform.to(self.device) if hasattr(transform, "to") else transform
+        self.strategy.attach(self._last_transform, self.device, self.eval_batch_size)
         self.regularizers.to(self.device)
 
     def grow(self, experience: Experience) -> None:

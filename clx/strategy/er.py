@@ -31,7 +31,7 @@ class ER(Finetune):
 
     def observe(self, batch: Batch) -> Objective:
         assert self.buffer is not None
-        joint = batch + self.buffer.sample(self.replay_size) if len(self.buffer) and self.replay_size else batch
+        joint = batch + self.buffer.sample(self.replay_size)
         logits = self.model(joint.x, joint.t)
         return Objective({"ce": cross_entropy(logits, joint.y)}, logits[: len(batch)])
 

@@ -26,8 +26,8 @@ class MultiHeadClassifier(MultiTaskModule):
         self.mask_value = mask_value
         self.classifiers = nn.ModuleDict()
         self.columns: dict[int, list[int]] = {}  # task label -> the column of each of its head's rows
-        self.register_buffer("device_marker", torch.empty(0), persistent=False)  # where new heads belong
-        self.device_marker: Tensor
+        self.register_buffer("like", torch.empty(0), persistent=False)  # of the device and dtype of new heads
+        self.like: Tensor
 
     def adaptation(self, experience: Experience) -> None:
         for task, classes in experience.classes_by_task.items():
@@ -35,7 +35,8 @@ class MultiHeadClassifier(MultiTaskModule):
             columns.extend(c for c in classes if c not in columns)
             name = str(task)
             if name not in self.classifiers:
-                head = nn.Linear(self.in_features, self.initial_out_features, device=self.device_marker.device)
+                like = self.like
+                head = nn.Linear(self.in_features, self.initial_out_features, device=like.device, dtype=like.dtype)
                 self.classifiers[name] = head.train(self.training)
             self.classifiers[name] = grow_linear(self._head(task), len(columns))
 

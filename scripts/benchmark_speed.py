@@ -1,0 +1,178 @@
+"""Training time of clx as a multiple of the same arithmetic in a bare PyTorch loop over tensors in memory.
+
+The bare loop and clx train in turn, in one process, on the same data, model, optimizer and batches; each pair
+gives a ratio, and the median of the ratios is the result. Compare nothing across machines or runs.
+
+    .venv/bin/python scripts/benchmark_speed.py [--case finetune] [--pairs 7] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from clx.benchmark.split import Split
+from clx.buffer.reservoir import Reservoir
+from clx.data.dataset import DataSet
+from clx.data.mnist import MNIST
+from clx.data.synthetic import Synthetic
+from clx.loop.trainer import Trainer
+from clx.model.head.incremental import IncrementalClassifier
+from clx.model.simple_mlp import SimpleMLP
+from clx.strategy.er import ER
+from clx.strategy.finetune import Finetune
+
+BATCH, REPLAY, CAPACITY, LEARNING_RATE = 64, 64, 500, 0.05
+EXPERIENCES = 5
+Experiences = list[tuple[Tensor, Tensor]]
+
+
+def data_set() -> DataSet:
+    """Fashion-MNIST where it is there, else synthetic images of the same shape and number."""
+    data = MNIST("fashion_mnist")
+    try:
+        data.files(root())
+    except FileNotFoundError:
+        return Synthetic([1, 28, 28], num_classes=10, train_per_class=6000, test_per_class=100, noise=64.0, seed=0)
+    return data
+
+
+def root() -> Path:
+    """The data_root of the configuration's default."""
+    return Path(os.environ.get("CLX_DATA_ROOT", "~/.cache/clx/data")).expanduser()
+
+
+def tensors(benchmark: Split) -> Experiences:
+    """Every experience as normalised floats and classes: what the bare loop has in memory."""
+    transform = benchmark.transform.train
+    return [(transform(e.data.raw).flatten(1), e.data.y) for e in benchmark.train]
+
+
+def network() -> nn.Sequential:
+    """784-400-400-10."""
+    return nn.Sequential(nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 10))
+
+
+def bare_finetune(experiences: Experiences) -> float:
+    """Seconds of training; the logits are cut to the classes seen, as the growing head's are."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    started = time.perf_counter()
+    for number, (x, y) in enumerate(experiences):
+        seen = 2 * (number + 1)
+        for index in torch.randperm(len(x)).split(BATCH):
+            loss = cross_entropy(model(x[index])[:, :seen], y[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return time.perf_counter() - started
+
+
+def bare_er(experiences: Experiences) -> float:
+    """The same with a reservoir of floats, vectorised as well as can be."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    stored_x, stored_y = torch.zeros(CAPACITY, 784), torch.zeros(CAPACITY, dtype=torch.int64)
+    filled, met = 0, 0
+    started = time.perf_counter()
+    for number, (x, y) in enumerate(experiences):
+        seen = 2 * (number + 1)
+        for index in torch.randperm(len(x)).split(BATCH):
+            fresh_x, fresh_y = x[index], y[index]
+            joint_x, joint_y = fresh_x, fresh_y
+            if filled:
+                drawn = torch.randperm(filled)[:REPLAY]
+                joint_x, joint_y = torch.cat((fresh_x, stored_x[drawn])), torch.cat((fresh_y, stored_y[drawn]))
+            loss = cross_entropy(model(joint_x)[:, :seen], joint_y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            position = met + torch.arange(len(index))
+            slot = torch.where(position < CAPACITY, position, (torch.rand(len(index)) * (position + 1)).long())
+            stays = slot < CAPACITY
+            stored_x[slot[stays]], stored_y[slot[stays]] = fresh_x[stays], fresh_y[stays]
+            met += len(index)
+            filled = min(met, CAPACITY)
+    return time.perf_counter() - started
+
+
+def clx_seconds(benchmark: Split, *, replay: bool) -> float:
+    """Seconds that clx's Trainer spends on training the same."""
+    model = SimpleMLP(hidden_size=400, hidden_layers=2, drop_rate=0.0)
+    model.classifier = IncrementalClassifier(model.feature_dim)
+    buffer = Reservoir(CAPACITY, 0, offer="first_epoch")
+    strategy = ER(model, buffer, replay_size=REPLAY) if replay else Finetune(model)
+    sgd = partial(torch.optim.SGD, lr=LEARNING_RATE)
+    trainer = Trainer(strategy, sgd, epochs=1, batch_size=BATCH, device="cpu")
+    trainer.train(benchmark.train)
+    return trainer.train_seconds
+
+
+Timed = Callable[[], float]
+
+
+def cases(benchmark: Split, experiences: Experiences) -> dict[str, tuple[Timed, Timed]]:
+    """name -> (bare, clx), each a function that trains once and returns seconds."""
+    return {
+        "finetune": (partial(bare_finetune, experiences), partial(clx_seconds, benchmark, replay=False)),
+        "er": (partial(bare_er, experiences), partial(clx_seconds, benchmark, replay=True)),
+    }
+
+
+def measure(bare: Timed, ours: Timed, pairs: int) -> dict[str, float]:
+    """Medians and the spread of the ratio over the pairs, after one pair that warms up and is thrown away."""
+    bare(), ours()
+    seconds = []
+    for pair in range(pairs):
+        order = (bare, ours) if pair % 2 == 0 else (ours, bare)  # neither always runs on the warmer machine
+        first, second = order[0](), order[1]()
+        seconds.append((first, second) if pair % 2 == 0 else (second, first))
+    ratios = [b / a for a, b in seconds]
+    return {
+        "bare_seconds": statistics.median(a for a, _ in seconds),
+        "clx_seconds": statistics.median(b for _, b in seconds),
+        "ratio": statistics.median(ratios),
+        "ratio_low": min(ratios),
+        "ratio_high": max(ratios),
+        "pairs": pairs,
+    }
+
+
+def main() -> None:
+    """Print a line for each case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", action="append", help="finetune, er (default: all)")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--json", help="write the numbers into this file")
+    args = parser.parse_args()
+    benchmark = Split(data=data_set(), num_experiences=EXPERIENCES, root=str(root()))
+    known = cases(benchmark, tensors(benchmark))
+    unknown = set(args.case or []) - set(known)
+    if unknown:
+        parser.error(f"--case {unknown.pop()}: there are {', '.join(known)}")
+    print(f"{benchmark.data.name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}")
+    results = {}
+    for name in args.case or known:
+        results[name] = found = measure(*known[name], args.pairs)
+        print(
+            f"{name:10s} bare {found['bare_seconds']:.3f} s   clx {found['clx_seconds']:.3f} s   "
+            f"ratio {found['ratio']:.3f}  [{found['ratio_low']:.3f}, {found['ratio_high']:.3f}] of {args.pairs} pairs",
+            flush=True,
+        )
+    if args.json:
+        Path(args.json).write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

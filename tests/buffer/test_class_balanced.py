@@ -1,0 +1,74 @@
+"""A reservoir for every class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from clx.buffer.class_balanced import ClassBalanced
+
+CRITICAL_9 = 27.88  # chi-squared with 9 degrees of freedom exceeds it once in a thousand
+
+
+@pytest.mark.parametrize("size", [1, 6, 24])
+@pytest.mark.parametrize("capacity", [1, 4, 7, 10])
+def test_classes_stay_level(capacity: int, size: int, make_batch: Any, contents: Any) -> None:
+    """Four classes of 24 samples one after the other: shares of those that came never differ by more than one."""
+    buffer = ClassBalanced(capacity, seed=0, offer="first_epoch")
+    for label in range(4):
+        for start in range(0, 24, size):
+            buffer.add(make_batch({label: size}, start=start))
+        stored = contents(buffer)
+        assert len(stored) == len(set(stored)) == capacity
+        shares = Counter(c for c, _ in stored)
+        assert max(shares.values()) - min(shares[c] for c in range(label + 1)) <= 1
+
+
+def test_a_rare_class_stays_whole(make_batch: Any, contents: Any) -> None:
+    """2 samples of class 1 among 60 of class 0, capacity 8: class 1 never is the largest, so 0 gives up its places."""
+    buffer = ClassBalanced(8, seed=0, offer="first_epoch")
+    for counts in ({0: 30}, {1: 2}, {0: 30}):
+        buffer.add(make_batch(counts))
+    stored = contents(buffer)
+    assert {pair for pair in stored if pair[0] == 1} == {(1, 0), (1, 1)}
+    assert len(stored) == 8
+
+
+@pytest.mark.parametrize("stream", [[{0: 10}], [{0: 10}, {1: 10}], [{0: 4}, {1: 10}, {0: 6}]])
+def test_every_sample_of_a_class_is_as_likely(stream: list[dict[int, int]], make_batch: Any, contents: Any) -> None:
+    """10 samples of each class, capacity 4, 500 seeds. With p the mean share of a class that is kept, the counts O of
+    its samples have variance R p (1 - p) at most, and sum (O - R p)^2 / (R p (1 - p)) is chi-squared with 9 degrees
+    of freedom at most."""
+    repetitions = 500
+    hits = torch.zeros(2, 10, dtype=torch.float64)
+    for seed in range(repetitions):
+        buffer = ClassBalanced(4, seed, offer="first_epoch")
+        start = Counter[int]()
+        for counts in stream:
+            for label, count in counts.items():
+                buffer.add(make_batch({label: count}, start=start[label]))
+                start[label] += count
+        for label, number in contents(buffer):
+            hits[label, number] += 1
+    assert hits.sum() == 4 * repetitions
+    for label in start:
+        p = hits[label].mean() / repetitions
+        statistic = (hits[label] - repetitions * p).square().sum() / (repetitions * p * (1 - p))
+        assert statistic < CRITICAL_9
+
+
+@pytest.mark.parametrize(
+    ("capacity", "offer", "expected"), [(9, "first_epoch", 3), (9, "every_epoch", 6), (0, "every_epoch", 0)]
+)
+def test_samples_of_later_epochs(capacity: int, offer: Any, expected: int, make_batch: Any) -> None:
+    buffer = ClassBalanced(capacity, seed=0, offer=offer)
+    for epoch in range(2):
+        buffer.add(make_batch({0: 2, 1: 1}, epoch=epoch))
+    assert len(buffer) == expected
+
+
+def test_it_goes_on_from_its_state(check_same_future: Any) -> None:
+    check_same_future(lambda: ClassBalanced(7, seed=3, offer="every_epoch"))

@@ -1,0 +1,67 @@
+"""The last samples of every class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from clx.buffer.ring import Ring
+
+
+def kept(capacity: int, stream: Sequence[dict[int, int]], make_batch: Any, contents: Any) -> dict[int, list[int]]:
+    """class -> numbers stored, after the batches; numbers count on from batch to batch."""
+    buffer, start = Ring(capacity, seed=0, offer="first_epoch"), 0
+    for counts in stream:
+        buffer.add(make_batch(counts, start=start))
+        start += max(counts.values())
+        assert len(buffer) <= capacity
+    numbers: dict[int, list[int]] = {}
+    for label, number in sorted(contents(buffer)):
+        numbers.setdefault(label, []).append(number)
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("capacity", "stream", "expected"),
+    [
+        (6, [{0: 10}], {0: [4, 5, 6, 7, 8, 9]}),
+        (6, [{0: 10}, {1: 10}], {0: [7, 8, 9], 1: [17, 18, 19]}),
+        (6, [{0: 10}, {1: 10}, {2: 10}], {0: [8, 9], 1: [18, 19], 2: [28, 29]}),
+        # 0 0 0 0 1, then each 1 takes the oldest 0 until 1 has as many: 0 0 1 1 1, then the oldest 1.
+        (5, [{0: 4}, {1: 4}], {0: [2, 3], 1: [5, 6, 7]}),
+        # A rare class stays whole: 1 has two samples, 0 keeps its last four.
+        (6, [{0: 10}, {1: 2}, {0: 10}], {0: [18, 19, 20, 21], 1: [10, 11]}),
+        (1, [{0: 3}, {1: 3}], {1: [5]}),
+        (2, [{0: 3}, {1: 3}, {2: 3}], {1: [5], 2: [8]}),
+        (0, [{0: 3}], {}),
+    ],
+)
+def test_last_samples_of_each_class(
+    capacity: int, stream: list[dict[int, int]], expected: dict[int, list[int]], make_batch: Any, contents: Any
+) -> None:
+    assert kept(capacity, stream, make_batch, contents) == expected
+
+
+@pytest.mark.parametrize("capacity", [3, 4, 7])
+def test_batches_of_any_size_leave_the_same(capacity: int, make_batch: Any, contents: Any) -> None:
+    """12 samples of class 0, then 12 of class 1: whole, by threes, one by one."""
+    found = []
+    for size in (12, 3, 1):
+        stream = [{label: size} for label in (0, 1) for _ in range(12 // size)]
+        found.append(kept(capacity, stream, make_batch, contents))
+    assert found[0] == found[1] == found[2]
+    assert sum(map(len, found[0].values())) == capacity
+
+
+@pytest.mark.parametrize(("offer", "expected"), [("first_epoch", [0, 1]), ("every_epoch", [5, 6])])
+def test_samples_of_later_epochs(offer: Any, expected: list[int], make_batch: Any, contents: Any) -> None:
+    buffer = Ring(2, seed=0, offer=offer)
+    buffer.add(make_batch({0: 2}))
+    buffer.add(make_batch({0: 2}, start=5, epoch=1))
+    assert sorted(number for _, number in contents(buffer)) == expected
+
+
+def test_it_goes_on_from_its_state(check_same_future: Any) -> None:
+    check_same_future(lambda: Ring(7, seed=3, offer="first_epoch"))

@@ -1,0 +1,51 @@
+"""Devices by name, and what a process held."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from clx.runtime.device import describe, peak_memory, resolve
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(0, "cpu"), (2, "cuda")])
+def test_auto_is_the_first_gpu_if_any(monkeypatch: pytest.MonkeyPatch, gpus: int, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    assert resolve("auto") == torch.device(expected)
+    assert resolve("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", None), ("cuda:1", 1)])
+def test_gpus_that_are_there(monkeypatch: pytest.MonkeyPatch, name: str, index: int | None) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    device = resolve(name)
+    assert (device.type, device.index) == ("cuda", index)
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "0", "cuda:x", "meta", "mps", "cuda:2"])
+def test_other_devices_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=f"^device '{name}'.*use auto"):
+        resolve(name)
+
+
+def test_no_gpu_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match=r"^device 'cuda': this machine has 0 GPUs"):
+        resolve("cuda")
+
+
+def test_the_cpu_has_a_name() -> None:
+    assert describe(torch.device("cpu")) == "cpu"
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("linux", 5 * 1024), ("darwin", 5)])
+def test_peak_memory_is_in_bytes(monkeypatch: pytest.MonkeyPatch, platform: str, expected: int) -> None:
+    """getrusage counts KiB on Linux and bytes on macOS."""
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=5))
+    assert peak_memory(torch.device("cpu")) == expected

@@ -1,0 +1,200 @@
+"""What every strategy of conf/strategy keeps, whatever it is; new ones are held to it without a line here."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from clx.app import execute
+from clx.command.list import options
+from clx.config import Built, Conflict, build, compose, plain
+from clx.data.batches import batches
+from clx.loop import run as runs
+from clx.store import checkpoint
+from clx.validation import check
+
+STRATEGIES = options("strategy")
+BUFFERS = [name for name in options("buffer") if name != "none"]
+REGULARIZERS = [name for name in options("regularizer") if name != "none"]
+HEADS = {
+    "class_incremental": "incremental",
+    "task_incremental": "multi_head",
+    "domain_incremental": "incremental",
+}
+TINY = [
+    "benchmark=synthetic",
+    "benchmark.data.shape=[1,4,4]",
+    "benchmark.data.num_classes=6",
+    "benchmark.data.train_per_class=20",
+    "benchmark.data.test_per_class=4",
+    "benchmark.data.noise=32.0",
+    "benchmark.num_experiences=3",
+    "model.hidden_size=16",
+    "trainer.epochs=2",
+    "trainer.batch_size=16",
+    "trainer.device=cpu",
+    "logger=none",
+]
+
+
+def tiny(*overrides: str) -> dict[str, Any]:
+    """A checked configuration: six classes of 4x4 noise, three experiences."""
+    config = plain(compose([*TINY, *overrides]))
+    check(config)
+    return config
+
+
+def built(*overrides: str) -> Built:
+    return build(tiny(*overrides))
+
+
+def result_of(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The result without its cost, which is a matter of the machine."""
+    assert execute(config, folder) == 0, (folder / "run.log").read_text()
+    result = json.loads((folder / "result.json").read_text())
+    result.pop("cost")
+    return result
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bit for bit, through mappings, lists and tensors; NaN equals NaN."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize(("strategy", "scenario"), list(itertools.product(STRATEGIES, HEADS)), ids=lambda value: value)
+def test_trains_in_every_scenario_or_says_why_not(strategy: str, scenario: str) -> None:
+    chosen = [f"strategy={strategy}", f"benchmark.scenario={scenario}", f"model/head={HEADS[scenario]}"]
+    try:
+        made = built(*chosen)
+    except Conflict as conflict:
+        pytest.skip(f"refused: {conflict}")
+    trainer, benchmark = made.trainer, made.benchmark
+    for experience in benchmark.train:
+        trainer.train([experience], benchmark.test)
+        samples = benchmark.test[0]
+        batch = next(batches(samples, len(samples), benchmark.transform.eval, trainer.device))
+        scores = trainer.strategy.inference(batch.x, batch.t)
+        assert scores.shape == (len(samples), len(experience.classes_seen))
+        assert bool(torch.isfinite(scores).all())
+    assert trainer.matrix is not None
+    final = trainer.matrix.plain[-1]
+    assert bool((final >= 0).all())  # every test set of what was trained is measured (NaN is not)
+    assert trainer.matrix.aware[-1, -1] >= 0.5  # and the last experience was learned
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_observe_assigns_nothing(strategy: str) -> None:
+    made = built(f"strategy={strategy}", "benchmark.accumulate=none")
+    trainer, stream = made.trainer, made.benchmark.train
+    trainer.train(stream[:1])
+    trainer.grow(stream[1])
+    method = trainer.strategy.train()
+    method.before_task(stream[1])
+    batch = next(batches(stream[1].data, 16, method.train_transform, method.device))
+
+    def snapshot() -> list[Any]:
+        attributes = [(name, id(v)) for m in method.modules() for name, v in vars(m).items() if name != "training"]
+        return [*attributes, *((n, t._version) for n, t in method.state_dict(keep_vars=True).items())]
+
+    before = snapshot()
+    objective = method.observe(batch)
+    assert snapshot() == before
+    assert objective.logits is None or objective.logits.shape == (len(batch), len(stream[1].classes_seen))
+    assert all(term.dim() == 0 for term in objective.terms.values())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_resumed_equals_uninterrupted(strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_resume([f"strategy={strategy}"], tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("buffer", BUFFERS)
+def test_every_buffer_resumes(buffer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_resume(["strategy=er", f"buffer={buffer}", "buffer.capacity=30"], tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("regularizer", REGULARIZERS)
+def test_every_regularizer_resumes_beside_replay(
+    regularizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_resume(["strategy=er", f"regularizer={regularizer}"], tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("optimizer", options("optimizer"))
+def test_every_optimizer_resumes_with_its_state_kept(
+    optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    momentum = ["optimizer.momentum=0.9"] if optimizer == "sgd" else []
+    chosen = ["strategy=er", f"optimizer={optimizer}", *momentum, "trainer.optimizer_state=keep"]
+    check_resume([*chosen, "scheduler=cosine"], tmp_path, monkeypatch)
+
+
+def check_resume(overrides: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop after each experience in turn; the run that goes on ends in the same bits as one left alone."""
+    config = tiny(*overrides)
+    alone = result_of(config, folder / "alone")
+    wanted = checkpoint.load(folder / "alone")
+    assert wanted is not None
+    experiences = wanted["counters"]["finished"]
+    save = checkpoint.save
+    for stop_after in range(1, experiences):
+
+        def save_and_stop(target: Path, state: dict[str, Any], after: int = stop_after) -> None:
+            save(target, state)
+            if state["counters"]["finished"] == after:
+                raise KeyboardInterrupt
+
+        stopped = folder / f"stopped{stop_after}"
+        with monkeypatch.context() as patch:
+            patch.setattr(runs.checkpoint, "save", save_and_stop)
+            with pytest.raises(KeyboardInterrupt):
+                execute(config, stopped)
+        assert json.loads((stopped / "status.json").read_text())["state"] == "interrupted"
+        torch.manual_seed(12345)  # whatever the next process's generators are, the checkpoint's count
+        assert result_of(config, stopped) == alone
+        found = checkpoint.load(stopped)
+        assert found is not None
+        for part in ("strategy", "regularizers", "buffer", "memory", "matrix", "random"):
+            assert same(found[part], wanted[part]), part
+
+
+@pytest.mark.parametrize(
+    ("neutral", "equals"),
+    [
+        (["strategy=er", "buffer.capacity=0"], ["strategy=finetune"]),
+        (["strategy=er", "strategy.replay_size=0"], ["strategy=finetune"]),
+        (["strategy=agem", "buffer.capacity=0"], ["strategy=finetune"]),
+        (["strategy=lwf", "regularizer.lwf.weight=0"], ["strategy=finetune"]),
+        (["strategy=ewc_online", "regularizer.ewc_online.weight=0"], ["strategy=finetune"]),
+        (["strategy=finetune", "buffer=reservoir"], ["strategy=finetune"]),
+        (["strategy=finetune", "regularizer=lwf"], ["strategy=lwf"]),
+        (["strategy=er", "regularizer=[lwf,ewc_online]"], ["strategy=er", "regularizer=[ewc_online,lwf]"]),
+    ],
+    ids=" ".join,
+)
+def test_neutral_setting(neutral: list[str], equals: list[str]) -> None:
+    """Each strategy's neutral setting ends with the very weights of what it reduces to."""
+    ends = []
+    for chosen in (neutral, equals):
+        made = built(*chosen)
+        made.trainer.train(made.benchmark.train)
+        ends.append(made.trainer.strategy.model.state_dict())
+    assert same(dict(ends[0]), dict(ends[1]))
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path: Path) -> None:
+    first, again = (result_of(tiny("strategy=er"), tmp_path / name) for name in ("a", "b"))
+    other = result_of(tiny("strategy=er", "seed=1"), tmp_path / "c")
+    assert first == again
+    assert first["accuracy_matrix"] != other["accuracy_matrix"]

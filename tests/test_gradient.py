@@ -1,0 +1,212 @@
+"""Projections of gradients, and squares of per-sample gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clx import gradient
+from clx.gradient import dot, project_half_space, squared_gradients
+
+
+def split(flat: list[float]) -> list[Tensor]:
+    """Two numbers as the gradients of two parameters with shapes of their own."""
+    return [torch.tensor(flat[:1]), torch.tensor([[flat[1]]])]
+
+
+def joined(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def test_dot() -> None:
+    """1 * 3 + 2 * 4 = 11."""
+    assert dot(split([1.0, 2.0]), split([3.0, 4.0])).item() == 11.0
+
+
+@pytest.mark.parametrize(
+    ("g", "r", "expected"),
+    [
+        ((1.0, -1.0), (0.0, 2.0), (1.0, 0.0)),  # g.r = -2, r.r = 4: g + 2/4 r = (1, -1) + (0, 1)
+        ((-3.0, 1.0), (1.0, 1.0), (-2.0, 2.0)),  # g.r = -2, r.r = 2: g + 2/2 r = (-3, 1) + (1, 1)
+        ((-1.0, -2.0), (2.0, 4.0), (0.0, 0.0)),  # opposite: g.r = -10, r.r = 20: g + r/2
+        ((1.0, 1.0), (0.0, 2.0), (1.0, 1.0)),  # g.r = 2 > 0
+        ((1.0, -1.0), (1.0, 1.0), (1.0, -1.0)),  # g.r = 0
+        ((1.0, -1.0), (0.0, 0.0), (1.0, -1.0)),  # no reference
+        ((0.0, 0.0), (1.0, 1.0), (0.0, 0.0)),
+    ],
+)
+def test_projection_by_hand(g: tuple[float, ...], r: tuple[float, ...], expected: tuple[float, ...]) -> None:
+    changed, reference = split(list(g)), split(list(r))
+    project_half_space(changed, reference)
+    assert joined(changed).tolist() == list(expected)
+    assert joined(reference).tolist() == list(r)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_projection_by_its_formula(seed: int) -> None:
+    """On three parameters as one vector of 20: g - min(g.r, 0) / r.r * r; nothing closer lies in the half-space.
+
+    Seeds of both signs of g.r. Tolerance: 1e-12 in float64.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    g, r = (
+        [torch.randn(shape, generator=draw, dtype=torch.float64) for shape in ((3, 4), (5,), (1, 3, 1))] for _ in "gr"
+    )
+    flat, reference = joined(g), joined(r)
+    inner = float(flat @ reference)
+    expected = flat if inner >= 0 else flat - inner / float(reference @ reference) * reference
+    project_half_space(g, r)
+    torch.testing.assert_close(joined(g), expected, rtol=0, atol=1e-12)
+    others = torch.randn(500, 20, generator=draw, dtype=torch.float64)
+    allowed = others[others @ reference >= 0]
+    assert ((allowed - flat).norm(dim=1) >= (joined(g) - flat).norm()).all()
+
+
+# --- squares of per-sample gradients -------------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    """A body and a head for each task; ignores the other heads."""
+
+    def __init__(self, *body: nn.Module, width: int = 6) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*body)
+        self.heads = nn.ModuleList(nn.Linear(width, 3) for _ in range(2))
+
+    def forward(self, x: Tensor, task_label: int) -> Tensor:
+        return self.heads[task_label](self.body(x))
+
+
+class Twice(nn.Module):
+    """A layer that is used two times: its square of a sum is not the sum of the squares."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(torch.tanh(self.layer(x)))
+
+
+def mlp() -> Net:
+    return Net(nn.Flatten(), nn.Linear(8, 6), nn.ReLU(inplace=True), nn.Linear(6, 6, bias=False), nn.ReLU(inplace=True))
+
+
+def frozen_bias() -> Net:
+    net = mlp()
+    net.body[1].bias.requires_grad_(False)
+    return net
+
+
+def frozen_middle() -> Net:
+    net = mlp()
+    net.body[3].weight.requires_grad_(False)
+    return net
+
+
+def frozen_body() -> Net:
+    net = mlp()
+    net.body.requires_grad_(False)
+    return net
+
+
+def used_twice() -> Net:
+    return Net(nn.Flatten(), nn.Linear(8, 6), Twice())
+
+
+def on_sequences() -> Net:
+    """A Linear on [B, 2, 4]: each sample's gradient sums over two positions before it is squared."""
+    return Net(nn.Flatten(2), nn.Linear(4, 3), nn.ReLU(), nn.Flatten())
+
+
+def conv() -> Net:
+    return Net(
+        nn.Conv2d(2, 3, 2),
+        nn.BatchNorm2d(3),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.AdaptiveAvgPool2d((2, 1)),
+        nn.Flatten(),
+    )
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return -logits.log_softmax(1).gather(1, target.view(1, 1)).sum()
+
+
+def one_by_one(model: nn.Module, x: Tensor, targets: Tensor, task_label: int) -> dict[str, Tensor]:
+    """What squared_gradients means: a backward pass for every sample."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    for sample, target in zip(x, targets, strict=True):
+        loss = cross_entropy(model(sample.unsqueeze(0), task_label), target)
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        for name, g in zip(parameters, found, strict=True):
+            total[name] += 0 if g is None else g**2
+    return total
+
+
+def compare(make: Callable[[], Net], task_label: int, count: int = 7) -> None:
+    """Tolerance: 1e-10 in float64."""
+    torch.manual_seed(0)
+    model = make().double().eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # statistics that a batch would not have
+            module.running_mean, module.running_var = torch.randn(3).double(), torch.rand(3).double() + 0.5
+    x, targets = torch.randn(count, 2, 2, 2, dtype=torch.float64), torch.arange(count) % 3
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = one_by_one(model, x, targets, task_label)
+    found = squared_gradients(model, x, targets, cross_entropy, task_label=task_label)
+    assert found.keys() == expected.keys()
+    for name, squares in found.items():
+        torch.testing.assert_close(squares, expected[name], rtol=1e-10, atol=1e-10, msg=name)
+        assert not squares.requires_grad
+    assert expected[f"heads.{task_label}.weight"].sum() > 0
+    assert expected[f"heads.{1 - task_label}.weight"].sum() == 0
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert all(p.grad is None for p in model.parameters())
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("the other path was taken")
+
+
+@pytest.mark.parametrize("task_label", [0, 1])
+@pytest.mark.parametrize("make", [mlp, frozen_bias, frozen_middle])
+def test_squares_of_linear_layers(make: Callable[[], Net], task_label: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass over the batch, behind in-place ReLUs and with parts frozen."""
+    monkeypatch.setattr(gradient, "_squares_by_vmap", refuse)
+    compare(make, task_label)
+
+
+@pytest.mark.parametrize("make", [frozen_body, used_twice, on_sequences])
+def test_squares_of_linear_layers_in_other_uses(make: Callable[[], Net]) -> None:
+    compare(make, 0)
+
+
+@pytest.mark.parametrize(("count", "task_label"), [(7, 0), (7, 1), (70, 0)])
+def test_squares_of_a_convolutional_net(count: int, task_label: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In eval mode; 70 samples are more than the 64 that are differentiated at once."""
+    monkeypatch.setattr(gradient, "_squares_of_linear", refuse)
+    compare(conv, task_label, count)
+
+
+def test_squares_by_hand() -> None:
+    """Loss w x of one weight: gradients x = 1, -2, 3 -> 1 + 4 + 9 = 14; the square of their sum would be 4."""
+
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 1)
+
+        def forward(self, x: Tensor, _: int) -> Tensor:
+            return self.layer(x)
+
+    x = torch.tensor([[1.0], [-2.0], [3.0]])
+    squares = squared_gradients(Scale(), x, torch.zeros(3), lambda logits, _: logits.sum(), task_label=0)
+    assert squares["layer.weight"].tolist() == [[14.0]]
+    assert squares["layer.bias"].tolist() == [3.0]
