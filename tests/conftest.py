@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; set before torch starts its threads
 
 import pytest
 import torch

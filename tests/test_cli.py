@@ -469,7 +469,7 @@ def test_show_list_and_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "strategy", "er"]) == 0
     assert "strategy.replay_size" in capsys.readouterr().out
     assert main(["data"]) == 0
-    assert "FashionMNIST" in capsys.readouterr().out
+    assert "fashion_mnist" in capsys.readouterr().out
     assert main(["data", "check", "digits"]) == 0
     assert "1433 training and 364 test samples" in capsys.readouterr().out
 

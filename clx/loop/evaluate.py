@@ -47,7 +47,8 @@ class Evaluator:
         hits = torch.zeros(2, len(self.classes), dtype=torch.int64, device=device)
         was_training = strategy.training
         strategy.eval()
-        for batch in batches(samples, batch_size, strategy.eval_transform, device):
+        parts = batches(samples, batch_size, strategy.eval_transform, device) if len(samples) else ()
+        for batch in parts:
             assert batch.index is not None
             group = owner[batch.index.to("cpu")].to(device)
             for row, predicted in enumerate(_predictions(strategy.inference(batch.x, batch.t), own[group])):

@@ -161,6 +161,8 @@ class Trainer:
                 memory=self.memory,
             )
             self.total_step = hooks.total_step
+            if self._stop:
+                break
         self.strategy.eval()
         self.strategy.after_task(experience)
         for regularizer in self._each_regularizer():

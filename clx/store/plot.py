@@ -81,6 +81,9 @@ def plot_groups(groups: Sequence[Group], keys: Sequence[str], path: Path) -> Non
         label = f"{group.benchmark}: {name}"
         curves = [[_mean(row) for row in record.matrix[1:]] for record in group.records]
         points = [estimate([c[i] for c in curves if len(c) > i]) for i in range(max(map(len, curves)))]
+        if len(points) == 1 and points[0].mean is not None:  # joint training has one row: a level to compare with
+            axes.axhline(points[0].mean, ls="--", lw=1.2, color=colour, label=label)
+            continue
         after = np.arange(1, len(points) + 1)
         mean = np.array([p.mean for p in points], dtype=float)
         half = np.array([p.half_width or 0 for p in points], dtype=float)

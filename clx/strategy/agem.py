@@ -37,7 +37,10 @@ class AGEM(Finetune):
         assert self.buffer is not None
         if batch.clock.experience == 0 or not len(self.buffer):
             return
-        trained = [p for p in self.model.parameters() if p.grad is not None]
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:  # an earlier task's head: the stream leaves it, the memory does not
+                parameter.grad = torch.zeros_like(parameter)
         memory = self.buffer.sample(self.reference_size)
         loss = cross_entropy(self.model(memory.x, memory.t), memory.y)
         reference = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)

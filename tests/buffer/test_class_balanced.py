@@ -61,13 +61,25 @@ def test_every_sample_of_a_class_is_as_likely(stream: list[dict[int, int]], make
 
 
 @pytest.mark.parametrize(
-    ("capacity", "offer", "expected"), [(9, "first_epoch", 3), (9, "every_epoch", 6), (0, "every_epoch", 0)]
+    ("capacity", "offer", "expected"),
+    [
+        (9, "first_epoch", [3, 3, 3]),
+        (9, "every_epoch", [3, 6, 6]),
+        (9, "experience", [0, 0, 3]),
+        (0, "every_epoch", [0, 0, 0]),
+        (0, "experience", [0, 0, 0]),
+    ],
 )
-def test_samples_of_later_epochs(capacity: int, offer: Any, expected: int, make_batch: Any) -> None:
-    buffer = ClassBalanced(capacity, seed=0, offer=offer)
+def test_when_samples_are_offered(
+    capacity: int, offer: Any, expected: list[int], make_batch: Any, make_experience: Any
+) -> None:
+    """3 samples in two epochs, then their experience is over: once, twice, or once at the end."""
+    buffer, found = ClassBalanced(capacity, seed=0, offer=offer), []
     for epoch in range(2):
         buffer.add(make_batch({0: 2, 1: 1}, epoch=epoch))
-    assert len(buffer) == expected
+        found.append(len(buffer))
+    buffer.consolidate(make_experience(0, {0: 2, 1: 1}), lambda samples: samples.raw)
+    assert [*found, len(buffer)] == expected
 
 
 def test_it_goes_on_from_its_state(check_same_future: Any) -> None:

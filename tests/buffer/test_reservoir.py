@@ -14,7 +14,7 @@ from clx.types import Experience
 CRITICAL_19 = 43.82  # chi-squared with 19 degrees of freedom exceeds it once in a thousand
 
 
-def offer(buffer: Reservoir, make_batch: Callable[..., Any], count: int, size: int) -> None:
+def feed(buffer: Reservoir, make_batch: Callable[..., Any], count: int, size: int) -> None:
     """Samples 0 .. count - 1 of class 3, in batches of `size`."""
     for start in range(0, count, size):
         buffer.add(make_batch({3: min(size, count - start)}, start=start))
@@ -31,7 +31,7 @@ def test_every_sample_is_as_likely(size: int, make_batch: Any) -> None:
     hits = torch.zeros(count, dtype=torch.float64)
     for seed in range(repetitions):
         buffer = Reservoir(capacity, seed, offer="first_epoch")
-        offer(buffer, make_batch, count, size)
+        feed(buffer, make_batch, count, size)
         hits[buffer.samples().raw[:, 1].long()] += 1
     p = capacity / count
     assert hits.sum() == repetitions * capacity  # no sample twice
@@ -52,37 +52,41 @@ def test_it_holds_what_was_offered_and_never_too_much(capacity: int, size: int, 
 
 def test_the_first_samples_fill_it_in_order(make_batch: Any, contents: Any) -> None:
     buffer = Reservoir(5, seed=0, offer="first_epoch")
-    offer(buffer, make_batch, count=5, size=2)
+    feed(buffer, make_batch, count=5, size=2)
     assert contents(buffer) == [(3, 0), (3, 1), (3, 2), (3, 3), (3, 4)]
 
 
-@pytest.mark.parametrize(("offer", "expected"), [("first_epoch", 3), ("every_epoch", 6)])
-def test_samples_of_later_epochs(offer: Any, expected: int, make_batch: Any) -> None:
-    """3 samples in two epochs: offered once, or twice."""
-    buffer = Reservoir(10, seed=0, offer=offer)
+@pytest.mark.parametrize(
+    ("offer", "expected"), [("first_epoch", [3, 3, 3]), ("every_epoch", [3, 6, 6]), ("experience", [0, 0, 3])]
+)
+def test_when_samples_are_offered(offer: Any, expected: list[int], make_batch: Any, make_experience: Any) -> None:
+    """3 samples in two epochs, then their experience is over: once, twice, or once at the end."""
+    buffer, found = Reservoir(10, seed=0, offer=offer), []
     for epoch in range(2):
         buffer.add(make_batch({3: 3}, epoch=epoch))
-    assert (len(buffer), buffer.num_seen) == (expected, expected)
+        found.append(len(buffer))
+    buffer.consolidate(make_experience(0, {3: 3}), lambda samples: samples.raw)
+    assert [*found, len(buffer)] == expected
+    assert buffer.num_seen == expected[-1]
 
 
 def test_the_seed_decides(make_batch: Any, contents: Any) -> None:
     kept = []
     for seed in (0, 0, 1):
         buffer = Reservoir(5, seed, offer="first_epoch")
-        offer(buffer, make_batch, count=40, size=8)
+        feed(buffer, make_batch, count=40, size=8)
         kept.append(contents(buffer))
     assert kept[0] == kept[1] != kept[2]
 
 
-def test_a_whole_experience_at_once(make_experience: Callable[..., Experience], contents: Any) -> None:
-    """For strategies that do not add step by step; consolidate alone keeps nothing."""
-    buffer = Reservoir(9, seed=0, offer="first_epoch")
-    experience = make_experience(0, {0: 2, 1: 3})
-    buffer.consolidate(experience, lambda samples: samples.raw)
-    assert len(buffer) == 0
-    buffer.fill(experience, lambda samples: samples.raw)
+@pytest.mark.parametrize("offer", ["first_epoch", "every_epoch", "experience"])
+def test_a_whole_experience_at_once(offer: Any, make_experience: Callable[..., Experience], contents: Any) -> None:
+    """For strategies that do not add step by step, whenever samples are offered otherwise."""
+    buffer = Reservoir(9, seed=0, offer=offer)
+    buffer.fill(make_experience(0, {0: 2, 1: 3}), lambda samples: samples.raw)
     assert contents(buffer) == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
 
 
-def test_it_goes_on_from_its_state(check_same_future: Any) -> None:
-    check_same_future(lambda: Reservoir(6, seed=3, offer="every_epoch"))
+@pytest.mark.parametrize("offer", ["first_epoch", "every_epoch", "experience"])
+def test_it_goes_on_from_its_state(offer: Any, check_same_future: Any) -> None:
+    check_same_future(lambda: Reservoir(6, seed=3, offer=offer))

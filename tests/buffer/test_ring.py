@@ -55,11 +55,17 @@ def test_batches_of_any_size_leave_the_same(capacity: int, make_batch: Any, cont
     assert sum(map(len, found[0].values())) == capacity
 
 
-@pytest.mark.parametrize(("offer", "expected"), [("first_epoch", [0, 1]), ("every_epoch", [5, 6])])
-def test_samples_of_later_epochs(offer: Any, expected: list[int], make_batch: Any, contents: Any) -> None:
+@pytest.mark.parametrize(
+    ("offer", "expected"), [("first_epoch", [0, 1]), ("every_epoch", [5, 6]), ("experience", [10, 11])]
+)
+def test_when_samples_are_offered(
+    offer: Any, expected: list[int], make_batch: Any, make_experience: Any, contents: Any
+) -> None:
+    """0 1 in the first epoch, 5 6 in the second, 9 10 11 when the experience is over."""
     buffer = Ring(2, seed=0, offer=offer)
     buffer.add(make_batch({0: 2}))
     buffer.add(make_batch({0: 2}, start=5, epoch=1))
+    buffer.consolidate(make_experience(0, {0: 3}, start=9), lambda samples: samples.raw)
     assert sorted(number for _, number in contents(buffer)) == expected
 
 

@@ -33,7 +33,7 @@ def make_parts(make_benchmark: Any, make_model: Any) -> Callable[..., Parts]:
     too: two regularizers and the optimizer."""
 
     def make(*, extras: bool = False) -> Parts:
-        strategy = ER(make_model(drop_rate=0.5), Reservoir(6, seed=4, every_epoch=False), replay_size=4)
+        strategy = ER(make_model(drop_rate=0.5), Reservoir(6, seed=4, offer="first_epoch"), replay_size=4)
         options: dict[str, Any] = {}
         if extras:
             ewc = EWCOnline(10.0, decay=0.9, labels="sampled", seed=0)
@@ -128,7 +128,7 @@ def test_evaluated_after_the_last_experience_alone(tmp_path: Path, make_parts: C
 @pytest.mark.parametrize("extras", [False, True])
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_resumed_is_uninterrupted(after: int, extras: bool, tmp_path: Path, make_parts: Callable[..., Parts]) -> None:
-    """Bit for bit: weights, importances, teacher, momentum, buffer, random numbers, files, result. Those who go on start
+    """Bit for bit: weights, importances, teacher, momentum, buffer, random numbers, files, result. What goes on starts
     from other random numbers."""
     whole, stopped, resumed = (make_parts(extras=extras) for _ in range(3))
     folders = tmp_path / "whole", tmp_path / "stopped"
