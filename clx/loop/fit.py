@@ -130,6 +130,8 @@ class Step:
     ) -> None:
         self.strategy, self.regularizers, self.optimizer = strategy, regularizers, optimizer
         self.observe = phase.observe or strategy.observe
+        # Of the whole strategy, for gradients to be cleared: those outside the phase would accumulate.
+        self.parameters = list(strategy.parameters())
         self.clip_norm = settings.clip_norm
         self.bfloat16 = settings.precision == "bfloat16"
         self.terms: dict[str, Tensor] = {}
@@ -143,8 +145,8 @@ class Step:
                 penalty = regularizer.penalty(strategy.model, batch, objective)
                 if penalty is not None:
                     terms[name] = regularizer.weight * penalty
-        # Of the whole strategy: parameters outside the phase would accumulate.
-        strategy.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         if terms:
             _total(terms).backward()
         strategy.after_backward(batch)

@@ -22,6 +22,8 @@ from clx.runtime import device as devices
 from clx.strategy.finetune import Finetune
 from clx.types import Experience
 
+PRECISIONS = ("float32", "bfloat16")
+KEEPING = ("reset", "keep")
 SGD = partial(torch.optim.SGD, lr=0.05)
 
 
@@ -56,6 +58,16 @@ class Trainer:
         transform: Any = None,
         loggers: Sequence[Logger] = (),
     ) -> None:
+        counts = {"epochs": epochs, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
+        for name, value in counts.items() | {"max_steps": max_steps, "eval_steps": eval_steps}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value} < 1; give at least 1")
+        for name, chosen, allowed in (
+            ("precision", precision, PRECISIONS),
+            ("optimizer_state", optimizer_state, KEEPING),
+        ):
+            if chosen not in allowed:
+                raise ValueError(f"{name} {chosen!r} is not one of {', '.join(allowed)}")
         self.strategy = strategy
         self.regularizers = torch.nn.ModuleDict(dict(sorted((regularizers or {}).items())))
         self.settings = Settings(

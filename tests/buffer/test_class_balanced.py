@@ -37,6 +37,22 @@ def test_a_rare_class_stays_whole(make_batch: Any, contents: Any) -> None:
     assert len(stored) == 8
 
 
+@pytest.mark.parametrize("stored_between", [False, True])
+def test_a_class_that_was_the_largest_takes_from_its_own(stored_between: bool, make_batch: Any, contents: Any) -> None:
+    """5 places: class 0 fills them, class 1 takes 3. Class 0 is smaller now, but it was the largest once: more of it
+    goes through its own two places, also after the buffer was stored and loaded."""
+    buffer = ClassBalanced(5, seed=0, offer="first_epoch")
+    for label in (0, 1):
+        buffer.add(make_batch({label: 10}))
+    if stored_between:
+        state, buffer = buffer.state_dict(), ClassBalanced(5, seed=0, offer="first_epoch")
+        buffer.load_state_dict(state)
+    buffer.add(make_batch({0: 200}, start=10))
+    stored = contents(buffer)
+    assert Counter(label for label, _ in stored) == {0: 2, 1: 3}
+    assert all(number >= 10 for label, number in stored if label == 0)
+
+
 @pytest.mark.parametrize("stream", [[{0: 10}], [{0: 10}, {1: 10}], [{0: 4}, {1: 10}, {0: 6}]])
 def test_every_sample_of_a_class_is_as_likely(stream: list[dict[int, int]], make_batch: Any, contents: Any) -> None:
     """10 samples of each class, capacity 4, 500 seeds. With p the mean share of a class that is kept, the counts O of

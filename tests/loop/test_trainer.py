@@ -352,6 +352,17 @@ class TwoPhases(Noting):
         return Objective({"scaled": 10 * cross_entropy(logits, batch.y)})
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"batch_size": 0}, {"max_steps": 0}, {"eval_steps": 0}, {"precision": "bf16"}, {"device": "tpu"},
+     {"optimizer_state": "kepe"}],
+    ids=str,
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_name(wrong: dict[str, Any], make_model: Any) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Trainer(Finetune(make_model()), **wrong)
+
+
 def test_stopping_skips_the_phases_to_come(make_model: Any, make_benchmark: Any) -> None:
     def each(batch: Batch) -> None:
         if batch.clock.step == 1:
