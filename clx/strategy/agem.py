@@ -11,7 +11,7 @@ from clx.buffer.base import Buffer
 from clx.gradient import project_half_space
 from clx.model.base import Model
 from clx.strategy.finetune import Finetune, needs_buffer
-from clx.types import Batch, Experience, Objective
+from clx.types import Batch
 
 
 class AGEM(Finetune):
@@ -45,11 +45,3 @@ class AGEM(Finetune):
         loss = cross_entropy(self.model(memory.x, memory.t), memory.y)
         reference = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
         project_half_space([p.grad for p in trained if p.grad is not None], reference)
-
-    def after_step(self, batch: Batch, objective: Objective) -> None:
-        assert self.buffer is not None
-        self.buffer.add(batch)
-
-    def after_task(self, experience: Experience) -> None:
-        assert self.buffer is not None
-        self.buffer.consolidate(experience, self.embed)

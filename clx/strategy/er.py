@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from clx.buffer.base import Buffer
 from clx.model.base import Model
 from clx.strategy.finetune import Finetune, needs_buffer
-from clx.types import Batch, Experience, Objective
+from clx.types import Batch, Objective
 
 
 class ER(Finetune):
@@ -34,11 +34,3 @@ class ER(Finetune):
         joint = batch + self.buffer.sample(self.replay_size)
         logits = self.model(joint.x, joint.t)
         return Objective({"ce": cross_entropy(logits, joint.y)}, logits[: len(batch)])
-
-    def after_step(self, batch: Batch, objective: Objective) -> None:
-        assert self.buffer is not None
-        self.buffer.add(batch)
-
-    def after_task(self, experience: Experience) -> None:
-        assert self.buffer is not None
-        self.buffer.consolidate(experience, self.embed)

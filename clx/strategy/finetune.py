@@ -81,10 +81,14 @@ class Finetune(nn.Module):
         """Edit the gradients."""
 
     def after_step(self, batch: Batch, objective: Objective) -> None:
-        """Store samples, restore what must not move."""
+        """Store samples, restore what must not move; here: offer the batch to the buffer, where there is one."""
+        if self.buffer is not None:
+            self.buffer.add(batch)
 
     def after_task(self, experience: Experience) -> None:
-        """Choose exemplars, take prototypes."""
+        """Choose exemplars, take prototypes; here: let the buffer choose, where there is one."""
+        if self.buffer is not None:
+            self.buffer.consolidate(experience, self.embed)
 
     def inference(self, x: Tensor, task_labels: Tensor | None = None) -> Tensor:
         """x [B, ...] -> scores [B, K]; the largest is the prediction."""
