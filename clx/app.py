@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import clx.folder  # noqa: F401 - its resolver names the folders, in every process that runs a job
-from clx.config import Built, Conflict, Mistake, build, loggers, plain
+from clx.config import Built, Conflict, Mistake, Occupied, build, loggers, plain
 from clx.store.files import read_json, read_yaml
 from clx.store.identity import difference, identity
 from clx.store.run import RunStore, log, read_status
@@ -42,6 +42,9 @@ def execute(config: dict[str, Any], folder: Path) -> int:
     try:
         with _terminable():
             return _execute(config, store)
+    except Occupied as occupied:
+        _say(str(occupied))
+        return MISTAKEN
     except Conflict as conflict:
         store.status("skipped", str(conflict))
         _say(f"skipped: {conflict}")
@@ -73,14 +76,12 @@ def _failed(store: RunStore, reason: str) -> int:
 
 def _execute(config: dict[str, Any], store: RunStore) -> int:
     folder = store.folder
-    refuse_other(config, folder)
+    refuse_occupied(config, folder)
     status = read_status(folder)
     if not config["rerun"] and status["state"] == "finished" and (folder / "result.json").exists():
         accuracy = read_json(folder / "result.json")["metrics"]["average_accuracy"]
         print(f"already finished: average accuracy {_number(accuracy)}, {folder}\nrerun=true runs it again")
         return FINISHED
-    if status["state"] == "running" and status["pid"] != os.getpid():
-        raise Mistake(f"{folder} is being run by process {status['pid']} on {status['host']}; wait for it")
     check(config)
     _set_threads(config["trainer"]["num_threads"])
     result = _run(config, build(config), store)
@@ -130,15 +131,18 @@ def load_data(benchmark: Any) -> None:
         raise Mistake(f"benchmark.data: {error}") from error
 
 
-def refuse_other(config: dict[str, Any], folder: Path) -> None:
-    """Raise Mistake where the folder holds a run of another configuration (hydra.run.dir was set by hand)."""
+def refuse_occupied(config: dict[str, Any], folder: Path) -> None:
+    """Raise Occupied where the folder holds another run (hydra.run.dir was set by hand) or a living process's."""
+    status = read_status(folder)
+    if status["state"] == "running" and status["pid"] != os.getpid():
+        raise Occupied(f"{folder} is being run by process {status['pid']} on {status['host']}; wait for it")
     try:
         stored = read_yaml(folder / "config.yaml")
     except (OSError, ValueError):
         return
     changed = difference(identity(config), identity(stored))
     if changed:
-        raise Mistake(f"{folder} holds a run with another {', '.join(sorted(changed)[:3])}; choose another folder")
+        raise Occupied(f"{folder} holds a run with another {', '.join(sorted(changed)[:3])}; choose another folder")
 
 
 def _environment(config: dict[str, Any], built: Built) -> dict[str, Any]:

@@ -176,6 +176,10 @@ def loggers(config: Mapping[str, Any]) -> list[Any]:
     return [_make(f"logger.{name}", node) for name, node in config["logger"].items()]
 
 
+class Occupied(Mistake):
+    """The folder belongs to somebody else: another process, or another run. Nothing is written there."""
+
+
 class Conflict(Mistake):
     """Parts that are right each on their own, but not together; a sweep records such a job as skipped."""
 

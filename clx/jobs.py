@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import clx.folder  # noqa: F401 - its resolver names the folders
-from clx.app import load_data, refuse_other
+from clx.app import load_data, refuse_occupied
 from clx.config import LIST_GROUPS, Conflict, Mistake, build, compose, loader, plain
 from clx.store.identity import flatten
 from clx.store.run import read_status
@@ -91,8 +91,9 @@ def prepare(overrides: Sequence[str], folders: Sequence[str], *, grid: bool = Fa
 
 def check_job(job: Job, *, grid: bool = False) -> Job:
     """The job again, checked; one that is finished already needs no check."""
+    if not grid:  # in a sweep the others go on; that job says so when its turn comes
+        refuse_occupied(job.config, job.folder)
     if read_status(job.folder)["state"] == "finished" and not job.config["rerun"]:
-        refuse_other(job.config, job.folder)
         return job
     try:
         check(job.config)

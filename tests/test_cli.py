@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -268,6 +269,25 @@ def test_an_interrupted_run_goes_on(number: int) -> None:
     assert json.loads((folder / "status.json").read_text())["state"] == "interrupted"
     assert main(["resume", str(folder)]) == 0
     assert metrics(folder) == metrics(Path("alone") / folder.relative_to("outputs"))
+
+
+def test_a_folder_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """A living process has the run: whoever comes second says so and writes nothing."""
+    assert main(QUICK) == 0
+    status = only_run() / "status.json"
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"state": "running", "pid": os.getppid()}))
+    before = status.read_text()
+    assert main(QUICK) == 2
+    assert f"process {os.getppid()}" in capsys.readouterr().err
+    assert status.read_text() == before
+
+
+def test_a_folder_given_by_hand_is_not_shared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*QUICK, "hydra.run.dir=here"]) == 0
+    before = Path("here/status.json").read_text()
+    assert main([*QUICK, "hydra.run.dir=here", "seed=1"]) == 2
+    assert "another seed" in capsys.readouterr().err
+    assert Path("here/status.json").read_text() == before
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------

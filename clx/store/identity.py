@@ -72,7 +72,8 @@ def key_text(options: Mapping[str, Any], values: Mapping[str, Any], leaves: Mapp
 
     Where that is long, or holds a character unsafe in a path, a readable prefix and a digest of all leaves.
     """
-    parts = [f"{key}={show(value)}" for key, value in [*options.items(), *values.items()]]
+    named = {group.replace("/", "."): option for group, option in options.items()}
+    parts = [f"{key}={show(value)}" for key, value in [*named.items(), *values.items()]]
     text = ",".join(parts) or "default"
     if len(text.encode()) <= LONGEST and not UNSAFE.search(text) and not text.startswith("."):
         return text
