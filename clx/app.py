@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -161,11 +162,19 @@ def _environment(config: dict[str, Any], built: Built) -> dict[str, Any]:
     )
 
 
-def _set_threads(count: int | None) -> None:
-    if count is not None:
-        import torch  # noqa: PLC0415
+@functools.cache
+def _usual_threads() -> int:
+    import torch  # noqa: PLC0415
 
-        torch.set_num_threads(count)
+    return torch.get_num_threads()
+
+
+def _set_threads(count: int | None) -> None:
+    """null is torch's own choice, also after a job of the same process that wanted another number."""
+    import torch  # noqa: PLC0415
+
+    usual = _usual_threads()  # before the first change
+    torch.set_num_threads(count or usual)
 
 
 @contextlib.contextmanager

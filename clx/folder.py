@@ -89,9 +89,9 @@ def _try_compose(overrides: tuple[str, ...], folders: tuple[str, ...]) -> dict[s
 
 
 def own_folders(cfg: DictConfig) -> tuple[str, ...]:
-    """The folders of a person's own configs (-cd) that a configuration was composed with."""
+    """The folders of a person's own configs (-cd, hydra.searchpath) that a configuration was composed with."""
     sources = cfg.hydra.runtime.config_sources
-    return tuple(s.path for s in sources if s.provider == "command-line" and s.schema == "file")
+    return tuple(s.path for s in sources if s.schema == "file" and s.provider not in ("hydra", "main", "schema"))
 
 
 def _resolve(*, _root_: DictConfig) -> str:

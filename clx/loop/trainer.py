@@ -58,8 +58,8 @@ class Trainer:
         transform: Any = None,
         loggers: Sequence[Logger] = (),
     ) -> None:
-        counts = {"epochs": epochs, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
-        for name, value in counts.items() | {"max_steps": max_steps, "eval_steps": eval_steps}.items():
+        counts: dict[str, int | None] = {"epochs": epochs, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
+        for name, value in (counts | {"max_steps": max_steps, "eval_steps": eval_steps}).items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} {value} < 1; give at least 1")
         for name, chosen, allowed in (
