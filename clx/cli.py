@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,9 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         job = jobs.single(args.overrides, folders)
         return _codes([job.folder], _hydra(arguments))
     expected = jobs.sweep(args.overrides, folders)
-    os.environ["CLX_SWEEP"] = uuid.uuid4().hex
-    code = _hydra(arguments)
-    return _sum_up(expected, code)
+    return _sum_up(expected, _hydra(arguments))
 
 
 def _refuse(message: str) -> NoReturn:

@@ -48,41 +48,44 @@ def sweep(overrides: Sequence[str], folders: Sequence[str]) -> list[Job] | None:
     Raises Mistake, naming the job. A strategy that does not fit its benchmark is no mistake in a grid: that job
     comes back with the reason.
     """
-    expanded = _expand(overrides, folders)
+    of_hydra = [o for o in overrides if o.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    expanded = _expand([o for o in overrides if o not in of_hydra], of_hydra, folders)
     if expanded is None:
         return None
     jobs = []
     for number, typed in enumerate(expanded):
         try:
-            jobs.append(prepare(typed, folders, grid=True))
+            jobs.append(prepare(typed, folders, of_hydra, grid=True))
         except Mistake as mistake:
             raise Mistake(f"job {number + 1} of {len(expanded)} ({' '.join(typed)}): {mistake}") from mistake
     return jobs
 
 
-def _expand(overrides: Sequence[str], folders: Sequence[str]) -> list[list[str]] | None:
+def _expand(overrides: list[str], of_hydra: list[str], folders: Sequence[str]) -> list[list[str]] | None:
+    """What is typed for each job, the words that are Hydra's left out; None where the sweeper is not the basic one."""
     own = loader(*folders)
     try:
-        cfg = own.load_configuration("config", list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False)
+        words = [*overrides, *of_hydra]
+        cfg = own.load_configuration("config", words, RunMode.MULTIRUN, validate_sweep_overrides=False)
         sweeper = cfg.hydra.sweeper
         if not str(sweeper.get("_target_", "")).endswith("BasicSweeper"):
             return None
         parameters = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-        kept = [*parameters, *(o for o in overrides if not o.lstrip("+~").startswith(("hydra.", "hydra/")))]
-        parsed = OverridesParser.create(config_loader=own).parse_overrides(kept)
+        parsed = OverridesParser.create(config_loader=own).parse_overrides([*parameters, *overrides])
         return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
     except COMPOSITION_ERRORS as error:
-        raise Mistake(_diagnose(overrides, folders, error)) from error
+        raise Mistake(_diagnose([*overrides, *of_hydra], folders, error)) from error
 
 
-def prepare(overrides: Sequence[str], folders: Sequence[str], *, grid: bool = False) -> Job:
-    """Compose, check and build one job without training it. Raises Mistake."""
+def prepare(
+    overrides: Sequence[str], folders: Sequence[str], of_hydra: Sequence[str] = (), *, grid: bool = False
+) -> Job:
+    """Compose, check and build one job without training it; grid: one of a sweep. Raises Mistake."""
     try:
         single_choice(overrides, folders)
-        cfg = compose(overrides, folders)
+        cfg = compose([*overrides, *of_hydra], folders)
         config = plain(cfg)
-        root = Path(config["output_root"]).expanduser()
-        folder = root / cfg.hydra.sweep.subdir if grid else Path(cfg.hydra.run.dir)
+        folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir if grid else Path(cfg.hydra.run.dir)
     except COMPOSITION_ERRORS as error:
         raise Mistake(_diagnose(overrides, folders, error)) from error
     job = Job(list(overrides), config, folder)
@@ -140,6 +143,13 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     return OverridesParser.create().parse_overrides(list(overrides))
 
 
+def _readable(override: str) -> bool:
+    try:
+        return bool(_parse([override]))
+    except COMPOSITION_ERRORS:
+        return False
+
+
 def _value(override: Override) -> str:
     return override.get_value_element_as_str()
 
@@ -148,8 +158,9 @@ def _diagnose(overrides: Sequence[str], folders: Sequence[str], error: Exception
     """What is wrong with a command line that does not compose, in one or two lines."""
     try:
         parsed = _parse(overrides)
-    except COMPOSITION_ERRORS as problem:
-        return _first_line(problem)
+    except COMPOSITION_ERRORS:
+        unreadable = next((o for o in overrides if not _readable(o)), " ".join(overrides))
+        return f"{unreadable}: cannot be read as KEY=VALUE; quote a value with special characters: 'KEY=\"VALUE\"'"
     repository = loader(*folders).repository
     for override in parsed:
         if repository.group_exists(override.key_or_group):

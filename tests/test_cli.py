@@ -32,7 +32,6 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command is typed in an empty folder, with an empty data_root."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CLX_DATA_ROOT", str(tmp_path / "data"))
-    monkeypatch.delenv("CLX_SWEEP", raising=False)
 
 
 @pytest.fixture
@@ -333,6 +332,8 @@ MISTAKES = {
     "strategy._target_=os.system": ("strategy._target_=os.system", "trusted_packages"),
     "strategy._target_=clx.strategy.er.Nothing": ("strategy._target_", "Nothing"),
     "strategy._target_=clx.strategy.er._ER": ("strategy._target_", "public"),
+    "output_root=~/x": ("output_root=~/x", "quote"),
+    "trainer.epochs={": ("trainer.epochs={", "KEY=VALUE"),
     "~strategy": ("strategy", "strategy=..."),
     "compar": ("compar", "compare"),
     "--nonsense": ("--nonsense", "--help"),

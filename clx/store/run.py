@@ -61,7 +61,6 @@ class RunStore:
             "ended": None if state == "running" else now(),
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "sweep": os.environ.get("CLX_SWEEP"),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "status.json", content)
