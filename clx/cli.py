@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # ten lines of usage say less than one
     args = parser.parse_args(list(arguments))
-    if args.help or args.hydra_help or args.cfg or args.info is not None or args.shell_completion:
+    if args.help or args.hydra_help or args.shell_completion:
         return _hydra(arguments)
     unknown = [word for word in args.overrides if "=" not in word and not word.startswith("~")]
     if unknown:
@@ -60,6 +60,9 @@ def run(arguments: Sequence[str]) -> int:
     folders = _config_folders(args)
     from clx import jobs  # noqa: PLC0415
 
+    if args.cfg or args.info is not None:
+        jobs.composed(args.overrides, folders)
+        return _hydra(arguments)
     if not args.multirun:
         job = jobs.single(args.overrides, folders)
         return _codes([job.folder], _hydra(arguments))

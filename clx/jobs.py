@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import clx.folder  # noqa: F401 - its resolver names the folders
@@ -81,15 +81,23 @@ def prepare(
     overrides: Sequence[str], folders: Sequence[str], of_hydra: Sequence[str] = (), *, grid: bool = False
 ) -> Job:
     """Compose, check and build one job without training it; grid: one of a sweep. Raises Mistake."""
+    cfg = composed([*overrides, *of_hydra], folders)
     try:
-        single_choice(overrides, folders)
-        cfg = compose([*overrides, *of_hydra], folders)
         config = plain(cfg)
         folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir if grid else Path(cfg.hydra.run.dir)
     except COMPOSITION_ERRORS as error:
         raise Mistake(_diagnose(overrides, folders, error)) from error
     job = Job(list(overrides), config, folder)
     return check_job(job, grid=grid)
+
+
+def composed(overrides: Sequence[str], folders: Sequence[str]) -> DictConfig:
+    """What Hydra makes of the words. Raises Mistake where it cannot."""
+    try:
+        single_choice(overrides, folders)
+        return compose(overrides, folders)
+    except COMPOSITION_ERRORS as error:
+        raise Mistake(_diagnose(overrides, folders, error)) from error
 
 
 def check_job(job: Job, *, grid: bool = False) -> Job:

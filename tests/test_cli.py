@@ -334,6 +334,7 @@ MISTAKES = {
     "strategy._target_=clx.strategy.er._ER": ("strategy._target_", "public"),
     "output_root=~/x": ("output_root=~/x", "quote"),
     "trainer.epochs={": ("trainer.epochs={", "KEY=VALUE"),
+    "--cfg job strategy=erx": ("strategy=erx", "did you mean er?"),
     "~strategy": ("strategy", "strategy=..."),
     "compar": ("compar", "compare"),
     "--nonsense": ("--nonsense", "--help"),

@@ -50,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         names = options(group, folders)
         if names:
             console.print(_options(group, names, folders))
+        elif args.group is not None:
+            console.print(f"{group}: no options yet; add your own with -cd DIR")
     return 0
 
 
