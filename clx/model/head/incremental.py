@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +40,15 @@ class IncrementalClassifier(DynamicModule):
         self.has_idle_units = not bool(active.all())
 
     has_idle_units = True
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take the width of what is loaded: a grown head loads into a fresh one. (torch's hook for modules.)"""
+        weight, active = (state_dict.get(prefix + name) for name in ("classifier.weight", "active_units"))
+        if weight is not None and active is not None:
+            self.classifier = grow_linear(self.classifier, len(weight))
+            self.active_units = self.active_units.new_zeros(len(active))
+            self.has_idle_units = not bool(active.all())
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, in_features] -> logits [B, K]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +34,32 @@ class MultiHeadClassifier(MultiTaskModule):
         for task, classes in experience.classes_by_task.items():
             columns = self.columns.setdefault(task, [])
             columns.extend(c for c in classes if c not in columns)
-            name = str(task)
-            if name not in self.classifiers:
-                like = self.like
-                head = nn.Linear(self.in_features, self.initial_out_features, device=like.device, dtype=like.dtype)
-                self.classifiers[name] = head.train(self.training)
-            self.classifiers[name] = grow_linear(self._head(task), len(columns))
+            self._make_head(str(task), len(columns))
+
+    def get_extra_state(self) -> Tensor:
+        """[rows, 2]: task label and column of every class, which a fresh module cannot read off the heads' shapes."""
+        pairs = [(task, column) for task, columns in self.columns.items() for column in columns]
+        return torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Put back what get_extra_state gave."""
+        self.columns = {}
+        for task, column in state.tolist():
+            self.columns.setdefault(task, []).append(column)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Make the heads of what is loaded, in their widths: a grown module loads into a fresh one. (torch's hook.)"""
+        for key, weight in state_dict.items():
+            if key.startswith(f"{prefix}classifiers.") and key.endswith(".weight"):
+                self._make_head(key.removeprefix(f"{prefix}classifiers.").removesuffix(".weight"), len(weight))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _make_head(self, name: str, width: int) -> None:
+        if name not in self.classifiers:
+            like = self.like
+            fresh = nn.Linear(self.in_features, self.initial_out_features, device=like.device, dtype=like.dtype)
+            self.classifiers[name] = fresh.train(self.training)
+        self.classifiers[name] = grow_linear(self._head(int(name)), width)
 
     def _head(self, task: int) -> nn.Linear:
         if str(task) not in self.classifiers:
