@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from clx.types import Experience
 
@@ -39,25 +41,50 @@ def model_adaptation(model: nn.Module, experience: Experience) -> None:
 
 
 class MultiTaskModule(DynamicModule):
-    """A module whose output depends on the task label of each sample."""
+    """A module whose output depends on the task label of each sample.
+
+    known_tasks: the labels that training has met, in order; num_columns: K, the largest class met + 1. Whatever
+    the form of the labels, outputs are [B, K], with mask_value in columns that a task does not have.
+    """
 
     mask_value: float = -1000.0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.known_tasks: list[int] = []
+        self.num_columns = 0
+
+    def adaptation(self, experience: Experience) -> None:
+        """Take note of tasks and classes; subclasses that override this call it first."""
+        self.known_tasks += [task for task in experience.classes_by_task if task not in self.known_tasks]
+        self.num_columns = max(self.num_columns, max(experience.classes) + 1)
+
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
-        """Output [B, K] for samples that are all of one task."""
+        """Output [B, up to K] for samples that are all of one task; columns from 0 on."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, task_labels: int | Sequence[int] | Tensor) -> Tensor:
-        """Output [B, K]: each sample through its own task; narrower outputs are padded with mask_value."""
+    def forward(self, x: Tensor, task_labels: int | Sequence[int] | Tensor | None) -> Any:
+        """Each sample through its own task: [B, K] for one label, or one for each sample; for None, a dictionary
+        of such outputs for every task known."""
+        if task_labels is None:
+            return {task: self._padded(self.forward_single_task(x, task)) for task in self.known_tasks}
         if isinstance(task_labels, int):
-            return self.forward_single_task(x, task_labels)
-        labels = torch.as_tensor(task_labels, device=x.device)
-        parts = [(labels == t, self.forward_single_task(x[labels == t], t)) for t in labels.unique().tolist()]
-        width = max(part.shape[1] for _, part in parts)
-        out = parts[0][1].new_full((len(x), width), self.mask_value)
-        for rows, part in parts:
-            out[rows.nonzero(), torch.arange(part.shape[1], device=x.device)] = part
+            return self._padded(self.forward_single_task(x, task_labels))
+        return self.forward_mixed(x, torch.as_tensor(task_labels, device=x.device))
+
+    def forward_mixed(self, x: Tensor, task_labels: Tensor) -> Tensor:
+        """Output [B, K] for samples of several tasks, in their order."""
+        tasks = task_labels.unique().tolist()
+        parts = [self.forward_single_task(x[task_labels == task], task) for task in tasks]
+        width = max(self.num_columns, *(part.shape[1] for part in parts))
+        out = parts[0].new_full((len(x), width), self.mask_value)
+        for task, part in zip(tasks, parts, strict=True):
+            out[task_labels == task, : part.shape[1]] = part
         return out
+
+    def _padded(self, logits: Tensor) -> Tensor:
+        missing = self.num_columns - logits.shape[1]
+        return functional.pad(logits, (0, missing), value=self.mask_value) if missing > 0 else logits
 
 
 def needs_task_labels(model: nn.Module) -> bool:

@@ -74,6 +74,22 @@ def test_one_label_for_all() -> None:
     assert Widening()(x, 1).tolist() == Widening()(x, [1, 1]).tolist() == expected
 
 
+def test_every_form_of_the_labels_agrees_once_classes_are_known() -> None:
+    """Classes 0..3 came with tasks 0 and 2: four columns in every form; None answers for the tasks known alone."""
+    module, x = Widening(), torch.tensor([[1.0], [2.0]])
+    for index, (task, classes) in enumerate([(0, (0, 1)), (2, (2, 3))]):
+        module.adaptation(Experience(index=index, classes=classes, classes_by_task={task: classes}))
+    m = Widening.mask_value
+    expected = [[3.0, 3.0, 3.0, m], [6.0, 6.0, 6.0, m]]
+    for labels in (2, [2, 2], torch.tensor([2, 2])):
+        assert module(x, labels).tolist() == expected
+    answers = module(x, None)
+    assert list(answers) == [0, 2]
+    assert answers[2].tolist() == expected
+    assert answers[0].tolist() == [[1.0, m, m, m], [2.0, m, m, m]]
+    assert module(x.bfloat16(), [0, 2]).dtype == torch.bfloat16
+
+
 def test_who_needs_task_labels() -> None:
     assert needs_task_labels(nn.Sequential(nn.Linear(1, 1), nn.Sequential(Widening())))
     assert not needs_task_labels(nn.Sequential(nn.Linear(1, 1), DynamicModule()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ class MultiHeadClassifier(MultiTaskModule):
         self.like: Tensor
 
     def adaptation(self, experience: Experience) -> None:
+        super().adaptation(experience)
         for task, classes in experience.classes_by_task.items():
             columns = self.columns.setdefault(task, [])
             columns.extend(c for c in classes if c not in columns)
@@ -46,6 +46,8 @@ class MultiHeadClassifier(MultiTaskModule):
         self.columns = {}
         for task, column in state.tolist():
             self.columns.setdefault(task, []).append(column)
+        self.known_tasks = list(self.columns)
+        self.num_columns = 1 + int(state[:, 1].max()) if len(state) else 0
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Make the heads of what is loaded, in their widths: a grown module loads into a fresh one. (torch's hook.)"""
@@ -68,11 +70,6 @@ class MultiHeadClassifier(MultiTaskModule):
         assert isinstance(head, nn.Linear)
         return head
 
-    @property
-    def num_columns(self) -> int:
-        """K: columns of the logits."""
-        return 1 + max(column for columns in self.columns.values() for column in columns)
-
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
         """x [B, in_features] of one task -> logits [B, K]."""
         columns = self.columns.get(task_label, [])
@@ -80,11 +77,9 @@ class MultiHeadClassifier(MultiTaskModule):
         out = logits.new_full((len(x), self.num_columns), self.mask_value)
         return out.index_copy(1, torch.tensor(columns, device=x.device), logits)
 
-    def forward(self, x: Tensor, task_labels: int | Sequence[int] | Tensor) -> Tensor:
-        """x [B, in_features] -> logits [B, K]; a batch of mixed tasks is one product with the heads it needs."""
-        if isinstance(task_labels, int):
-            return self.forward_single_task(x, task_labels)
-        tasks, which = torch.as_tensor(task_labels, device=x.device).unique(return_inverse=True)
+    def forward_mixed(self, x: Tensor, task_labels: Tensor) -> Tensor:
+        """x [B, in_features] -> logits [B, K], in one product with the heads that the batch needs."""
+        tasks, which = task_labels.unique(return_inverse=True)
         present = tasks.tolist()
         if len(present) == 1:
             return self.forward_single_task(x, present[0])
