@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.nn.functional import cross_entropy
 
 from clx.buffer.base import Buffer
 from clx.gradient import project_half_space
 from clx.model.base import Model
-from clx.strategy.finetune import Finetune, needs_buffer
+from clx.strategy.finetune import Finetune
 from clx.types import Batch
 
 
@@ -24,14 +22,13 @@ class AGEM(Finetune):
     task to come; momentum and weight decay, if set, act after the projection.
     """
 
+    needs_buffer = "equal_random"
+
     def __init__(self, model: Model, buffer: Buffer, *, reference_size: int) -> None:
         super().__init__(model, buffer)
         if reference_size < 1:
             raise ValueError(f"reference_size {reference_size} < 1; it counts the samples of the memory batch")
         self.reference_size = reference_size
-
-    def conflict(self, benchmark: Any) -> str | None:
-        return super().conflict(benchmark) or needs_buffer(self, "equal_random")
 
     def after_backward(self, batch: Batch) -> None:
         assert self.buffer is not None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.nn.functional import cross_entropy
 
 from clx.buffer.base import Buffer
 from clx.model.base import Model
-from clx.strategy.finetune import Finetune, needs_buffer
+from clx.strategy.finetune import Finetune
 from clx.types import Batch, Objective
 
 
@@ -20,14 +18,13 @@ class ER(Finetune):
     Differs from the paper: none known; samples are offered to the buffer after the step, in their first epoch.
     """
 
+    needs_buffer = "reservoir"
+
     def __init__(self, model: Model, buffer: Buffer, *, replay_size: int) -> None:
         super().__init__(model, buffer)
         if replay_size < 0:
             raise ValueError(f"replay_size {replay_size} < 0; it counts the samples drawn per step")
         self.replay_size = replay_size
-
-    def conflict(self, benchmark: Any) -> str | None:
-        return super().conflict(benchmark) or needs_buffer(self, "reservoir")
 
     def observe(self, batch: Batch) -> Objective:
         assert self.buffer is not None

@@ -28,6 +28,7 @@ class Finetune(nn.Module):
     """
 
     scenarios = SCENARIOS
+    needs_buffer: str | None = None  # a strategy that replays names the option to advise where there is none
 
     def __init__(self, model: Model, buffer: Buffer | None = None) -> None:
         super().__init__()
@@ -55,6 +56,8 @@ class Finetune(nn.Module):
                 f"model/head: this head needs task labels, and {benchmark.scenario} gives none; "
                 "set model/head=incremental or benchmark.scenario=task_incremental"
             )
+        if self.needs_buffer is not None and self.buffer is None:
+            return f"buffer=none: this strategy needs a buffer; set buffer={self.needs_buffer}"
         return None
 
     def adaptation(self, experience: Experience) -> None:
@@ -104,8 +107,3 @@ class Finetune(nn.Module):
         values = torch.cat([function(batch.x) for batch in parts])
         self.train(training)
         return values
-
-
-def needs_buffer(strategy: Finetune, advice: str) -> str | None:
-    """The reason for a conflict where a strategy that replays has no buffer; advice: the one to set."""
-    return None if strategy.buffer is not None else f"buffer=none: this strategy needs a buffer; set buffer={advice}"

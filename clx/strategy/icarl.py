@@ -14,7 +14,7 @@ from clx.loss.distillation import sigmoid_distillation
 from clx.model.base import Model
 from clx.model.dynamic import needs_task_labels
 from clx.model.frozen import Frozen, frozen_copy
-from clx.strategy.finetune import Finetune, needs_buffer
+from clx.strategy.finetune import Finetune
 from clx.types import Batch, Experience, Objective, Phase
 
 
@@ -30,6 +30,7 @@ class ICaRL(Finetune):
     """
 
     scenarios = frozenset({"class_incremental", "task_incremental"})
+    needs_buffer = "herding"
     means: Tensor
     have_means: Tensor
 
@@ -43,7 +44,7 @@ class ICaRL(Finetune):
     def conflict(self, benchmark: Any) -> str | None:
         if needs_task_labels(self.model):
             return "model/head: iCaRL answers with one set of class means for all tasks; set model/head=incremental"
-        return super().conflict(benchmark) or needs_buffer(self, "herding")
+        return super().conflict(benchmark)
 
     def adaptation(self, experience: Experience) -> None:
         self.teacher = frozen_copy(self.model) if experience.index else None  # before growth: it knows old classes only

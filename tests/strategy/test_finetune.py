@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clx.buffer.reservoir import Reservoir
 from clx.model.dynamic import model_adaptation
-from clx.strategy.finetune import Finetune, needs_buffer
+from clx.strategy.finetune import Finetune
 from clx.types import Batch, Experience, Samples
 
 LN3 = math.log(3)
@@ -121,12 +121,16 @@ def test_a_scenario_that_a_method_is_not_for(make_model: Any, make_benchmark: An
     assert reason.endswith("use task_incremental")
 
 
-def test_a_missing_buffer(make_model: Any) -> None:
-    reason = needs_buffer(Finetune(make_model()), "ring")
+def test_a_missing_buffer(make_model: Any, make_benchmark: Any) -> None:
+    class Replaying(Finetune):
+        needs_buffer = "ring"
+
+    reason = Replaying(make_model()).conflict(make_benchmark())
     assert reason is not None
     assert reason.startswith("buffer=none: ")
     assert reason.endswith("set buffer=ring")
-    assert needs_buffer(Finetune(make_model(), Reservoir(0, 0, offer="first_epoch")), "ring") is None
+    assert Replaying(make_model(), Reservoir(0, 0, offer="first_epoch")).conflict(make_benchmark()) is None
+    assert Finetune(make_model()).conflict(make_benchmark()) is None
 
 
 def test_task_labels_reach_the_model(make_model: Callable[..., Any]) -> None:
