@@ -20,6 +20,7 @@ import clx.folder  # noqa: F401 - its resolver names the folders, in every proce
 from clx.config import Built, Conflict, Mistake, Occupied, build, loggers, plain
 from clx.store.files import read_json, read_yaml
 from clx.store.identity import difference, identity
+from clx.store.records import SCHEMA
 from clx.store.run import RunStore, log, read_status
 from clx.validation import check
 
@@ -121,7 +122,7 @@ def _run(config: dict[str, Any], built: Built, store: RunStore) -> dict[str, Any
         for logger in trainer.loggers[1:]:
             logger.close()
     names = {"benchmark": choices["benchmark"], "strategy": choices["strategy"], "seed": config["seed"]}
-    return {"schema": runs.SCHEMA, **names, **result}
+    return {"schema": SCHEMA, **names, **result}
 
 
 def load_data(benchmark: Any) -> None:

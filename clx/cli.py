@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         jobs.composed(args.overrides, folders)
         return _hydra(arguments)
     if not args.multirun:
-        job = jobs.single(args.overrides, folders)
+        job = jobs.prepare(args.overrides, folders)
         return _codes([job.folder], _hydra(arguments))
     expected = jobs.sweep(args.overrides, folders)
     return _sum_up(expected, _hydra(arguments))

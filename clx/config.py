@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clx.loop.trainer import Trainer
 
 LIST_GROUPS = ("regularizer", "logger")  # groups of which several options can be chosen at once
+MAY_BE_EMPTY = (*LIST_GROUPS, "buffer", "scheduler")  # groups with an option `none`; `regularizer=[]` composes to None
 TRUSTED = ("clx", "torch", "torchvision")
 
 
@@ -107,8 +108,8 @@ def plain(cfg: DictConfig, hydra: Any = None) -> dict[str, Any]:
     OmegaConf.set_struct(own, False)
     own.pop("hydra", None)
     values: dict[str, Any] = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    for group in (*LIST_GROUPS, "buffer", "scheduler"):
-        values[group] = values[group] or {}  # `regularizer=[]` composes to None
+    for group in MAY_BE_EMPTY:
+        values[group] = values[group] or {}
     chosen = {str(k): v for k, v in (hydra or cfg.hydra).runtime.choices.items() if not str(k).startswith("hydra/")}
     for group in LIST_GROUPS:
         names = sorted(values[group])

@@ -29,24 +29,18 @@ COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, OverrideParseExcep
 
 @dataclass(frozen=True)
 class Job:
-    """One run to be: what was typed for it, its configuration and its folder; skipped: why it cannot be run."""
+    """One run to be: what was typed for it, its configuration and its folder."""
 
     overrides: list[str]
     config: dict[str, Any]
     folder: Path
-    skipped: str | None = None
-
-
-def single(overrides: Sequence[str], folders: Sequence[str]) -> Job:
-    """The job of a command without -m. Raises Mistake."""
-    return prepare(overrides, folders)
 
 
 def sweep(overrides: Sequence[str], folders: Sequence[str]) -> list[Job] | None:
     """The jobs of a command with -m, all checked; None where the sweeper decides them as it goes.
 
     Raises Mistake, naming the job. A strategy that does not fit its benchmark is no mistake in a grid: that job
-    comes back with the reason.
+    records itself as skipped when its turn comes.
     """
     of_hydra = [o for o in overrides if o.lstrip("+~").startswith(("hydra.", "hydra/"))]
     expanded = _expand([o for o in overrides if o not in of_hydra], of_hydra, folders)
@@ -113,10 +107,9 @@ def check_job(job: Job, *, grid: bool = False) -> Job:
     writable(job.folder)
     try:
         load_data(build(job.config).benchmark)
-    except Conflict as conflict:
+    except Conflict:
         if not grid:
             raise
-        return Job(job.overrides, job.config, job.folder, str(conflict))
     return job
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clx.config import Mistake
-from clx.jobs import single, sweep
+from clx.jobs import prepare, sweep
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -40,7 +40,7 @@ def test_commands_compose_and_pass_the_check(words: list[str], tmp_path: Path, m
         if "-m" in words:
             assert sweep(words[2:], ())
         else:
-            assert single(words[1:], ()).overrides == words[1:]
+            assert prepare(words[1:], ()).overrides == words[1:]
     except Mistake as mistake:
         if "dataset-fashion-mnist" not in str(mistake):
             raise

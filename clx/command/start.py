@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clx.app import execute
-from clx.config import Mistake, RunConfig
+from clx.config import MAY_BE_EMPTY, Mistake, RunConfig
 from clx.folder import run_folder
 from clx.jobs import Job, check_job
 from clx.store.files import read_yaml
@@ -65,7 +65,7 @@ def _changed(stored: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         values: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise Mistake(str(error).splitlines()[0]) from error
-    for group in ("buffer", "scheduler", "regularizer", "logger"):
+    for group in MAY_BE_EMPTY:
         values[group] = values[group] or {}
     assert isinstance(values, dict)
     return values

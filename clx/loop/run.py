@@ -14,9 +14,8 @@ from clx.runtime import device as devices
 from clx.runtime import seed as seeding
 from clx.store import checkpoint
 from clx.store.plot import plot_accuracy, plot_matrix
+from clx.store.records import SCHEMA
 from clx.store.run import RunStore
-
-SCHEMA = 1
 
 
 def run(

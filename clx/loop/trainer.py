@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from clx.logger.base import Evaluated, Event, Logger
 from clx.loop.evaluate import Evaluator
 from clx.loop.fit import Hooks, Settings, fit
 from clx.loop.optimizer_memory import OptimizerMemory
-from clx.metric.matrix import AccuracyMatrix
+from clx.metric.matrix import AccuracyMatrix, to_list
 from clx.metric.summary import summary
 from clx.regularizer.base import Regularizer
 from clx.runtime import device as devices
@@ -123,7 +122,7 @@ class Trainer:
             return {f"{name}/{key}": v for name, s in stream.items() for key, v in self.eval(s).items()}
         self.attach(getattr(stream, "transform", None))
         plain, _ = self._accuracies(stream)
-        values = to_lists_of(plain)
+        values = to_list(plain)
         known = [v for v in values if v is not None]
         mean = sum(known) / len(known) if known else None
         return {f"accuracy/{j}": v for j, v in enumerate(values)} | {"average_accuracy": mean}
@@ -191,7 +190,7 @@ class Trainer:
             if self.matrix is None:
                 self.matrix = AccuracyMatrix(self.finished, len(plain))
             self.matrix.set_row(self.finished, plain, aware)
-        self.emit(Evaluated(self.finished, to_lists_of(plain), to_lists_of(aware), self.total_step, epoch))
+        self.emit(Evaluated(self.finished, to_list(plain), to_list(aware), self.total_step, epoch))
 
     def emit(self, event: Event) -> None:
         """Tell every logger."""
@@ -237,8 +236,3 @@ class Trainer:
         for regularizer in self.regularizers.values():
             assert isinstance(regularizer, Regularizer)
             yield regularizer
-
-
-def to_lists_of(row: list[float]) -> list[float | None]:
-    """One row of the matrix with None for what was not measured."""
-    return [None if math.isnan(value) else value for value in row]

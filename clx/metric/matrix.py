@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,14 @@ class AccuracyMatrix:
         self.plain[after], self.aware[after] = plain, aware
 
 
+def to_list(row: Iterable[float]) -> list[float | None]:
+    """One row of accuracies with None for what was not measured."""
+    return [None if np.isnan(value) else float(value) for value in row]
+
+
 def to_lists(matrix: Matrix) -> list[list[float | None]]:
     """For JSON: NaN becomes null."""
-    return [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
+    return [to_list(row) for row in matrix]
 
 
 def from_lists(rows: Sequence[Sequence[float | None]]) -> Matrix:
