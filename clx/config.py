@@ -151,7 +151,7 @@ def build(config: Mapping[str, Any]) -> Built:
     seeding.seed_everything(config["seed"])
     root = str(Path(config["data_root"]).expanduser())
     benchmark = _make("benchmark", config["benchmark"], root=root)
-    model = _build_model(config["model"], benchmark.input_shape)
+    model = _build_model(config["model"], benchmark.input_shape, benchmark.num_classes)
     buffer = _make("buffer", config["buffer"], seed=config["seed"]) if config["buffer"].get("_target_") else None
     strategy = _make("strategy", config["strategy"], model=model, buffer=buffer, num_classes=benchmark.num_classes)
     reason = strategy.conflict(benchmark)
@@ -185,7 +185,7 @@ class Conflict(Mistake):
     """Parts that are right each on their own, but not together; a sweep records such a job as skipped."""
 
 
-def _build_model(node: Mapping[str, Any], input_shape: tuple[int, int, int]) -> Any:
+def _build_model(node: Mapping[str, Any], input_shape: tuple[int, int, int], num_classes: int) -> Any:
     channels, height, width = input_shape
     backbone = {key: value for key, value in node.items() if key != "head"}
     model = _make(
@@ -197,7 +197,7 @@ def _build_model(node: Mapping[str, Any], input_shape: tuple[int, int, int]) -> 
         image_size=min(height, width),
     )
     if node.get("head"):
-        model.classifier = _make("model.head", node["head"], in_features=model.feature_dim)
+        model.classifier = _make("model.head", node["head"], in_features=model.feature_dim, num_classes=num_classes)
     return model
 
 

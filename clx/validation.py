@@ -21,7 +21,7 @@ from clx.config import TRUSTED, Mistake, RunConfig, TrainerConfig
 OFFERED = {
     "benchmark": {"root"},
     "model": {"input_shape", "input_size", "in_channels", "image_size"},
-    "model.head": {"in_features"},
+    "model.head": {"in_features", "num_classes"},
     "buffer": {"seed"},
     "strategy": {"model", "buffer", "num_classes"},
     "regularizer": {"seed"},

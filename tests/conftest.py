@@ -19,8 +19,10 @@ from clx.buffer.base import Buffer
 from clx.data.synthetic import Synthetic
 from clx.loop.trainer import Trainer
 from clx.model.base import Model
+from clx.model.head.cosine import CosineClassifier
 from clx.model.head.incremental import IncrementalClassifier
 from clx.model.head.multi_head import MultiHeadClassifier
+from clx.model.head.split_cosine import SplitCosine
 from clx.model.simple_mlp import SimpleMLP
 from clx.strategy.finetune import Finetune
 from clx.types import Batch, Clock, Experience, Samples
@@ -37,6 +39,14 @@ def make_benchmark() -> Callable[..., Split]:
     return make
 
 
+HEADS = {
+    "incremental": IncrementalClassifier,
+    "multi_head": MultiHeadClassifier,
+    "cosine": CosineClassifier,
+    "split_cosine": SplitCosine,
+}
+
+
 @pytest.fixture
 def make_model() -> Callable[..., SimpleMLP]:
     """make_model(head="incremental", drop_rate=0.0): an MLP for those images, 8 hidden units, the same every time."""
@@ -44,7 +54,7 @@ def make_model() -> Callable[..., SimpleMLP]:
     def make(head: str = "incremental", drop_rate: float = 0.0) -> SimpleMLP:
         torch.manual_seed(0)
         model = SimpleMLP(input_size=16, hidden_size=8, drop_rate=drop_rate)
-        model.classifier = {"incremental": IncrementalClassifier, "multi_head": MultiHeadClassifier}[head](8)
+        model.classifier = HEADS[head](8)
         return model
 
     return make

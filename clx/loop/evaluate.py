@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class Evaluator:
     def __init__(self, stream: Sequence[Samples], classes: Sequence[tuple[int, ...]] | None = None) -> None:
         sets = list(stream)
         self.classes = [tuple(s.y.unique().tolist()) for s in sets] if classes is None else list(classes)
+        self.tasks = [set(s.t.unique().tolist()) for s in sets]
         self.sizes = torch.tensor([len(s) for s in sets])
         self.owner = torch.repeat_interleave(torch.arange(len(sets)), self.sizes)  # [N] test set of each sample
         if all(s.data is sets[0].data for s in sets):
@@ -32,12 +33,18 @@ class Evaluator:
         self.samples = Samples(data, torch.cat([s.y for s in sets]), torch.cat([s.t for s in sets]), where)
 
     @torch.no_grad()
-    def __call__(self, strategy: Finetune, num_columns: int, batch_size: int) -> tuple[list[float], list[float]]:
+    def __call__(
+        self, strategy: Finetune, num_columns: int, batch_size: int, known_tasks: Collection[int] | None = None
+    ) -> tuple[list[float], list[float]]:
         """(plain, task-aware) accuracy of each test set in [0, 1]; NaN where one of its classes has no column yet.
 
-        num_columns: K, the classes seen. Task-aware: predictions restricted to the test set's own classes.
+        num_columns: K, the classes seen. known_tasks: where the model answers by task label, the labels met so
+        far; NaN for the others, None = any label will do. Task-aware: predictions restricted to the test set's
+        own classes.
         """
-        measurable = torch.tensor([max(c, default=0) < num_columns for c in self.classes])
+        trained = [known_tasks is None or tasks <= set(known_tasks) for tasks in self.tasks]
+        columns_there = [max(c, default=0) < num_columns for c in self.classes]
+        measurable = torch.tensor([a and b for a, b in zip(trained, columns_there, strict=True)])
         keep = measurable[self.owner].nonzero().squeeze(1)
         samples, owner, device = self.samples[keep], self.owner[keep], strategy.device
         own = torch.zeros(len(self.classes), num_columns, dtype=torch.bool)

@@ -16,6 +16,8 @@ from clx.loop.fit import Hooks, Settings, fit
 from clx.loop.optimizer_memory import OptimizerMemory
 from clx.metric.matrix import AccuracyMatrix, to_list
 from clx.metric.summary import summary
+from clx.model.batch_norm import bear_single_samples
+from clx.model.dynamic import needs_task_labels
 from clx.regularizer.base import Regularizer
 from clx.runtime import device as devices
 from clx.strategy.finetune import Finetune
@@ -87,6 +89,7 @@ class Trainer:
         self.matrix: AccuracyMatrix | None = None
         self.finished = 0  # experiences
         self.num_columns = 0  # K: classes seen
+        self.known_tasks: set[int] = set()  # task labels met
         self.total_step = 0
         self.num_samples = 0  # trained on, repetitions counted
         self.train_seconds = 0.0
@@ -150,7 +153,9 @@ class Trainer:
             regularizer.adaptation(self.strategy.model, experience)
         self.strategy.to(self.device)
         self.regularizers.to(self.device)
+        bear_single_samples(self.strategy)
         self.num_columns = len(experience.classes_seen)
+        self.known_tasks.update(experience.classes_by_task)
         self._grown_for = experience.index
 
     _grown_for: int | None = None
@@ -201,7 +206,8 @@ class Trainer:
         started = time.perf_counter()
         if self._evaluator is None or self._evaluator[0] is not stream:
             self._evaluator = (stream, Evaluator(stream, getattr(stream, "classes", None)))
-        result = self._evaluator[1](self.strategy, self.num_columns, self.eval_batch_size)
+        known = self.known_tasks if needs_task_labels(self.strategy.model) else None
+        result = self._evaluator[1](self.strategy, self.num_columns, self.eval_batch_size, known)
         self.eval_seconds += time.perf_counter() - started
         return result
 

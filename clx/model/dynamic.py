@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from clx.types import Experience
+
+if TYPE_CHECKING:
+    from clx.model.multi_task import MultiTask
 
 
 class DynamicModule(nn.Module):
@@ -57,7 +60,15 @@ class MultiTaskModule(DynamicModule):
     def adaptation(self, experience: Experience) -> None:
         """Take note of tasks and classes; subclasses that override this call it first."""
         self.known_tasks += [task for task in experience.classes_by_task if task not in self.known_tasks]
-        self.num_columns = max(self.num_columns, max(experience.classes) + 1)
+        self.num_columns = max(self.num_columns, 1 + max(experience.classes, default=-1))
+
+    def get_extra_state(self) -> Tensor:
+        """[1 + tasks]: num_columns and known_tasks, so that a grown module loads into a fresh one."""
+        return torch.tensor([self.num_columns, *self.known_tasks], dtype=torch.int64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Put back what get_extra_state gave."""
+        self.num_columns, *self.known_tasks = state.tolist()
 
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
         """Output [B, up to K] for samples that are all of one task; columns from 0 on."""
@@ -90,3 +101,14 @@ class MultiTaskModule(DynamicModule):
 def needs_task_labels(model: nn.Module) -> bool:
     """Whether any part of the model is a MultiTaskModule."""
     return any(isinstance(module, MultiTaskModule) for module in model.modules())
+
+
+def as_multitask(model: nn.Module, classifier_name: str) -> MultiTask:
+    """The model with a MultiHeadClassifier instead of its classifier, which becomes the head of task 0.
+
+    classifier_name: the attribute that holds it, a Linear or a Sequential that ends in one. The model is
+    wrapped, not copied. Raises ValueError where there is no such Linear, or task labels are needed already.
+    """
+    from clx.model.multi_task import MultiTask  # noqa: PLC0415 - its heads are MultiTaskModules of this file
+
+    return MultiTask(model, classifier_name)

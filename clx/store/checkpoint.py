@@ -18,8 +18,17 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     target = folder / "checkpoint"
     target.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
-    torch.save(state, content)
+    torch.save(_compact(state), content)
     write_atomic(target / NAME, content.getvalue())
+
+
+def _compact(value: Any) -> Any:
+    """The same with tensors that own no more memory than they show: torch would write the whole of it."""
+    if isinstance(value, torch.Tensor):
+        return value.clone() if value.untyped_storage().nbytes() > value.numel() * value.element_size() else value
+    if isinstance(value, dict):
+        return {key: _compact(item) for key, item in value.items()}
+    return [_compact(item) for item in value] if isinstance(value, list) else value
 
 
 def load(folder: Path) -> dict[str, Any] | None:

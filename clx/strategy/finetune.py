@@ -28,6 +28,7 @@ class Finetune(nn.Module):
     """
 
     scenarios = SCENARIOS
+    closed_form = False  # a strategy that computes its head, not trains it, takes a head made for that
     needs_buffer: str | None = None  # a strategy that replays names the option to advise where there is none
 
     def __init__(self, model: Model, buffer: Buffer | None = None) -> None:
@@ -56,6 +57,8 @@ class Finetune(nn.Module):
                 f"model/head: this head needs task labels, and {benchmark.scenario} gives none; "
                 "set model/head=incremental or benchmark.scenario=task_incremental"
             )
+        if getattr(self.model.classifier, "closed_form", False) and not self.closed_form:
+            return "model/head: this head is computed, and this strategy trains; set model/head=incremental"
         if self.needs_buffer is not None and self.buffer is None:
             return f"buffer=none: this strategy needs a buffer; set buffer={self.needs_buffer}"
         return None

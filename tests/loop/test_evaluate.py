@@ -68,6 +68,20 @@ def test_one_class_of_several_without_a_column() -> None:
     assert math.isnan(plain[0])
 
 
+def test_a_task_that_was_never_trained() -> None:
+    """Both sets have columns. Where the model answers by task label, the one of the unknown task 5 is not measured,
+    and nobody asks for it."""
+    sets = scored()
+    sets[1] = Samples(sets[1].data, sets[1].y, torch.tensor([5]))
+    strategy = Saying()
+    plain, _ = Evaluator(sets)(strategy, 3, 10, known_tasks={0, 1})
+    assert plain[0] == pytest.approx(1 / 3)
+    assert math.isnan(plain[1])
+    assert strategy.sizes == [3]
+    assert Evaluator(sets)(Saying(), 3, 10, known_tasks={0, 5, 1})[0][1] == 0
+    assert Evaluator(sets)(Saying(), 3, 10)[0][1] == 0
+
+
 @pytest.mark.parametrize("num_columns", [0, 2])
 def test_nothing_to_measure(num_columns: int) -> None:
     """Before anything is learned no strategy is asked."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -44,3 +46,27 @@ def test_what_trains_goes_on_training(trained: bool, training: bool) -> None:
     assert [p.requires_grad for p in new.parameters()] == [trained, trained]
     assert all(p.is_leaf for p in new.parameters())
     assert new.training == training
+
+
+def test_a_large_layer_grows_in_place_and_a_copy_of_it_does_not_share_the_room() -> None:
+    """512 x 600 floats pass 1 MiB: the first growth makes room for half as much again, the second moves nothing."""
+    layer = nn.Linear(512, 600)
+    first = grow_linear(layer, 610)
+    assert first.weight.data_ptr() != layer.weight.data_ptr()
+    before, copied = first.weight.detach().clone(), copy.deepcopy(first)
+    second = grow_linear(first, 620)
+    assert second.weight.data_ptr() == first.weight.data_ptr()
+    assert second.weight is not first.weight
+    assert torch.equal(second.weight[:610], before)
+    other = grow_linear(copied, 620)
+    assert other.weight.data_ptr() != second.weight.data_ptr()
+    assert torch.equal(other.weight[:610], before)
+    assert not torch.equal(other.weight[610:], second.weight[610:])
+
+
+def test_what_lies_behind_a_view_of_somebody_else_stays() -> None:
+    everything = torch.zeros(1000, 512)
+    layer = nn.Linear(512, 600)
+    layer.weight = nn.Parameter(everything[:600])
+    grow_linear(layer, 700)
+    assert not everything.any()

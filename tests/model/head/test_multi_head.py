@@ -36,7 +36,8 @@ def by_hand(head: MultiHeadClassifier, x: Tensor, labels: list[int], columns: Ma
     out = torch.full((len(x), K), MASK)
     for row, task in enumerate(labels):
         linear = head.classifiers[str(task)]
-        for unit, column in enumerate(columns[task]):
+        for column in columns[task]:
+            unit = head.units[task][column]
             out[row, column] = linear.weight[unit] @ x[row] + linear.bias[unit]
     return out
 
@@ -75,6 +76,27 @@ def test_head_widths() -> None:
     head = grown({0: (0, 1)}, {1: (2, 3, 4)}, {2: (5,)})
     assert {name: linear.out_features for name, linear in head.classifiers.items()} == {"0": 2, "1": 3, "2": 2}
     assert head(X, 2).shape == (6, 6)
+
+
+def test_a_class_takes_the_unit_of_its_own_number_or_the_first_free_one() -> None:
+    """Heads of 4 units: 2 takes unit 2, 9 the first free one (0); 8 and 7 units 1 and 3, and 6 needs a fifth."""
+    head = grown({5: (2, 9)}, {5: (8, 7, 6)}, initial_out_features=4)
+    assert head.units == {5: {2: 2, 9: 0, 8: 1, 7: 3, 6: 4}}
+    assert head.classifiers["5"].out_features == 5
+
+
+def test_without_masking_spare_units_take_the_lowest_columns_that_the_task_lacks() -> None:
+    """A head of 4 units, classes 1 and 3 on units 1 and 3: spare units 0 and 2 answer in columns 0 and 2."""
+    head = grown({0: (1, 3)}, initial_out_features=4, masking=False)
+    assert torch.equal(head(X, 0), head.classifiers["0"](X))
+    head.adaptation(experience(1, {1: (5, 4)}))  # units 0 and 1; spare 2 and 3 take columns 0 and 1
+    scores = head.classifiers["1"](X)
+    for labels in (1, [1] * 6):
+        logits = head(X, labels)
+        assert torch.equal(logits[:, [5, 4, 0, 1]], scores)
+        assert bool((logits[:, 2:4] == MASK).all())
+    masked = grown({0: (1, 3)}, initial_out_features=4)(X, 0)
+    assert bool((masked[:, [0, 2]] == MASK).all())
 
 
 def test_two_classes_in_each_experience_of_a_stream(make_benchmark: Callable[..., Any]) -> None:

@@ -13,7 +13,7 @@ from clx.model.dynamic import model_adaptation
 from clx.types import Experience
 
 
-@pytest.mark.parametrize("head", ["incremental", "multi_head"])
+@pytest.mark.parametrize("head", ["incremental", "multi_head", "cosine", "split_cosine"])
 def test_a_grown_state_loads_into_a_fresh_model(head: str, make_model: Callable[..., Any]) -> None:
     """Three experiences of two classes; the fresh model has seen none, and then gives the same logits."""
     trained, fresh = make_model(head).eval(), make_model(head).eval()
