@@ -3,6 +3,10 @@
 The bare loop and clx train in turn, in one process, on the same data, model, optimizer and batches; each pair
 gives a ratio, and the median of the ratios is the result. Compare nothing across machines or runs.
 
+finetune, er: training on five experiences. multi_head: one forward pass of 256 samples of 20 tasks with 5
+classes each, against the backbone and one linear layer of 100 units. growth: milliseconds that a head of 512
+features needs to adapt to 10 more classes, over 1,000 experiences; its bare side copies the old rows.
+
     .venv/bin/python scripts/benchmark_speed.py [--case finetune] [--pairs 7] [--json FILE]
 """
 
@@ -28,10 +32,13 @@ from clx.data.dataset import DataSet
 from clx.data.mnist import MNIST
 from clx.data.synthetic import Synthetic
 from clx.loop.trainer import Trainer
+from clx.model.dynamic import model_adaptation
 from clx.model.head.incremental import IncrementalClassifier
+from clx.model.head.multi_head import MultiHeadClassifier
 from clx.model.simple_mlp import SimpleMLP
 from clx.strategy.er import ER
 from clx.strategy.finetune import Finetune
+from clx.types import Experience
 
 BATCH, REPLAY, CAPACITY, LEARNING_RATE = 64, 64, 500, 0.05
 EXPERIENCES = 5
@@ -119,12 +126,73 @@ def clx_seconds(benchmark: Split, *, replay: bool) -> float:
     return trainer.train_seconds
 
 
+def mixed_batch() -> tuple[SimpleMLP, Tensor, Tensor]:
+    """An MLP with 20 heads of 5 classes, 256 inputs, and a task label for each."""
+    model = SimpleMLP(hidden_size=512)
+    model.classifier = MultiHeadClassifier(512, initial_out_features=5)
+    for index in range(20):
+        classes = tuple(range(5 * index, 5 * index + 5))
+        model_adaptation(model, Experience(index=index, classes=classes, classes_by_task={index: classes}))
+    return model.eval(), torch.randn(256, 784), torch.randint(20, (256,))
+
+
+@torch.no_grad()
+def forward_seconds(model: SimpleMLP, x: Tensor, labels: Tensor | None, repeats: int = 200) -> float:
+    """Seconds of that many forward passes."""
+    started = time.perf_counter()
+    for _ in range(repeats):
+        model(x, labels)
+    return time.perf_counter() - started
+
+
+def growth_seconds(classes: int = 10, features: int = 512, experiences: int = 1000) -> list[float]:
+    """Seconds of each adaptation of a growing head."""
+    head, seconds = IncrementalClassifier(features), []
+    for index in range(experiences):
+        experience = Experience(index=index, classes=tuple(range(classes * index, classes * (index + 1))))
+        started = time.perf_counter()
+        head.adaptation(experience)
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def copying_seconds(classes: int = 10, features: int = 512, experiences: int = 1000) -> list[float]:
+    """Seconds of the same growth where every experience copies all rows into a longer matrix."""
+    weight, seconds = torch.zeros(2, features), []
+    for index in range(experiences):
+        started = time.perf_counter()
+        more = classes * (index + 1) - len(weight)
+        weight = torch.cat((weight, torch.empty(more, features).uniform_(-0.04, 0.04)))
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def report_growth() -> dict[str, float]:
+    """Median milliseconds of an adaptation among the first 50 and the last 50, and the worst of these."""
+    ours, bare = growth_seconds(), copying_seconds()
+    found = {
+        "first_ms": 1e3 * statistics.median(ours[:50]),
+        "last_ms": 1e3 * statistics.median(ours[-50:]),
+        "last_worst_ms": 1e3 * max(ours[-50:]),
+        "copying_last_ms": 1e3 * statistics.median(bare[-50:]),
+    }
+    print(
+        f"growth     first {found['first_ms']:.3f} ms   last {found['last_ms']:.3f} ms (worst "
+        f"{found['last_worst_ms']:.3f})   copying all rows {found['copying_last_ms']:.3f} ms",
+        flush=True,
+    )
+    return found
+
+
 Timed = Callable[[], float]
 
 
 def cases(benchmark: Split, experiences: Experiences) -> dict[str, tuple[Timed, Timed]]:
-    """name -> (bare, clx), each a function that trains once and returns seconds."""
+    """name -> (bare, clx), each a function that does the work once and returns seconds."""
+    heads, x, labels = mixed_batch()
+    one = SimpleMLP(num_classes=100, hidden_size=512).eval()
     return {
+        "multi_head": (partial(forward_seconds, one, x, None), partial(forward_seconds, heads, x, labels)),
         "finetune": (partial(bare_finetune, experiences), partial(clx_seconds, benchmark, replay=False)),
         "er": (partial(bare_er, experiences), partial(clx_seconds, benchmark, replay=True)),
     }
@@ -152,18 +220,22 @@ def measure(bare: Timed, ours: Timed, pairs: int) -> dict[str, float]:
 def main() -> None:
     """Print a line for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", action="append", help="finetune, er (default: all)")
+    parser.add_argument("--case", action="append", help="finetune, er, multi_head, growth (default: all)")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--json", help="write the numbers into this file")
     args = parser.parse_args()
     benchmark = Split(data=data_set(), num_experiences=EXPERIENCES, root=str(root()))
     known = cases(benchmark, tensors(benchmark))
-    unknown = set(args.case or []) - set(known)
+    names = [*known, "growth"]
+    unknown = set(args.case or []) - set(names)
     if unknown:
-        parser.error(f"--case {unknown.pop()}: there are {', '.join(known)}")
+        parser.error(f"--case {unknown.pop()}: there are {', '.join(names)}")
     print(f"{benchmark.data.name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}")
     results = {}
-    for name in args.case or known:
+    for name in args.case or names:
+        if name == "growth":
+            results[name] = report_growth()
+            continue
         results[name] = found = measure(*known[name], args.pairs)
         print(
             f"{name:10s} bare {found['bare_seconds']:.3f} s   clx {found['clx_seconds']:.3f} s   "

@@ -94,5 +94,5 @@ def test_dtype_is_kept(rows: int) -> None:
 
 @pytest.mark.parametrize("scale", [0.0, -1.0])
 def test_a_scale_that_cannot_be(scale: float) -> None:
-    with pytest.raises(ValueError, match="^scale "):
+    with pytest.raises(ValueError, match=r"^scale "):
         CosineClassifier(2, scale=scale)
