@@ -48,7 +48,9 @@ def run(arguments: Sequence[str]) -> int:
 
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # ten lines of usage say less than one
-    args = parser.parse_args(list(arguments))
+    args = parser.parse_intermixed_args(list(arguments))
+    # Hydra itself wants its flags before the overrides, or after all of them.
+    arguments = [*(word for word in arguments if word not in args.overrides), *args.overrides]
     if args.help or args.hydra_help or args.shell_completion:
         return _hydra(arguments)
     unknown = [word for word in args.overrides if "=" not in word and not word.startswith("~")]

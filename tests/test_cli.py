@@ -171,7 +171,7 @@ def test_single_run_and_sweep_share_the_folder_and_nothing_is_repeated(capsys: p
     assert main([*QUICK, "buffer.capacity=30"]) == 0
     folder = only_run()
     stamp = (folder / "result.json").stat().st_mtime_ns
-    assert main(["-m", *QUICK, "buffer.capacity=30,40"]) == 0
+    assert main([*QUICK, "-m", "buffer.capacity=30,40"]) == 0
     assert len(runs()) == 2
     assert (folder / "result.json").stat().st_mtime_ns == stamp
     assert "already finished: average accuracy" in capsys.readouterr().out
