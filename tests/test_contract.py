@@ -74,7 +74,7 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.parametrize(("strategy", "scenario"), list(itertools.product(STRATEGIES, HEADS)), ids=lambda value: value)
 def test_trains_in_every_scenario_or_says_why_not(strategy: str, scenario: str) -> None:
-    chosen = [f"strategy={strategy}", f"benchmark.scenario={scenario}"]
+    chosen = [f"strategy={strategy}", f"benchmark.scenario={scenario}", "trainer.epochs=4"]
     if tiny(*chosen)["choices"]["model/head"] == "incremental":  # a strategy that brings a head keeps it
         chosen.append(f"model/head={HEADS[scenario]}")
     try:

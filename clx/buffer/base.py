@@ -142,9 +142,16 @@ class StreamingBuffer(Buffer, ABC):
 class SelectingBuffer(Buffer, ABC):
     """Filled at the end of each experience, an equal share for each class that has come, in order of preference.
 
-    Old classes give up their least preferred samples. The share of capacity that does not divide goes to the
+    per_class: at most that many of each class (the fixed memory of some papers); None = as many as fit. Old classes
+    give up their least preferred samples. The share of capacity that does not divide goes to the
     classes that came first. A class that comes again in another experience counts as another class.
     """
+
+    def __init__(self, capacity: int, seed: int, *, per_class: int | None) -> None:
+        super().__init__(capacity, seed)
+        if per_class is not None and per_class < 1:
+            raise ValueError(f"per_class {per_class} < 1; give at least 1, or null to share the capacity")
+        self.per_class = per_class
 
     @abstractmethod
     def rank(self, samples: Samples, embed: Embed, count: int) -> Tensor:
@@ -154,7 +161,8 @@ class SelectingBuffer(Buffer, ABC):
         kept = self._groups()
         data = experience.data
         arrived = [data[data.y == label] for label in experience.classes]
-        counts = quotas(self.capacity, [len(group) for group in kept] + [len(group) for group in arrived])
+        available = [len(group) for group in kept + arrived]
+        counts = quotas(self.capacity, [min(count, self.per_class or count) for count in available])
         parts = [group[:count] for group, count in zip(kept, counts, strict=False)]
         for samples, count in zip(arrived, counts[len(kept) :], strict=True):
             parts.append(samples[self.rank(samples, embed, count)] if count else samples[:0])

@@ -24,7 +24,7 @@ def unused(samples: Samples) -> torch.Tensor:
 )
 def test_equal_shares(capacity: int, expected: list[list[int]], make_experience: Any, contents: Any) -> None:
     """What does not divide goes to the first classes; old classes give up some of what they had and get nothing new."""
-    buffer = EqualRandom(capacity, seed=0)
+    buffer = EqualRandom(capacity, seed=0, per_class=None)
     before: set[tuple[int, int]] = set()
     for index, counts in enumerate(({0: 20, 1: 20}, {2: 20})):
         buffer.consolidate(make_experience(index, counts), unused)
@@ -43,7 +43,7 @@ def test_every_sample_of_a_class_is_as_likely(make_experience: Any, contents: An
     experiences = make_experience(0, {0: 10, 1: 10}), make_experience(1, {2: 10})
     hits = torch.zeros(3, 10, dtype=torch.float64)
     for seed in range(repetitions):
-        buffer = EqualRandom(9, seed)
+        buffer = EqualRandom(9, seed, per_class=None)
         for experience in experiences:
             buffer.consolidate(experience, unused)
         for label, number in contents(buffer):
@@ -55,14 +55,14 @@ def test_every_sample_of_a_class_is_as_likely(make_experience: Any, contents: An
 def test_the_seed_decides(make_experience: Any, contents: Any) -> None:
     kept = []
     for seed in (0, 0, 1):
-        buffer = EqualRandom(6, seed)
+        buffer = EqualRandom(6, seed, per_class=None)
         buffer.consolidate(make_experience(0, {0: 20, 1: 20}), unused)
         kept.append(contents(buffer))
     assert kept[0] == kept[1] != kept[2]
 
 
 def test_it_is_filled_at_the_end_alone(make_batch: Any, make_experience: Any) -> None:
-    buffer = EqualRandom(4, seed=0)
+    buffer = EqualRandom(4, seed=0, per_class=None)
     buffer.add(make_batch({0: 3}))
     assert len(buffer) == 0
     buffer.fill(make_experience(0, {0: 3}), unused)
@@ -71,4 +71,4 @@ def test_it_is_filled_at_the_end_alone(make_batch: Any, make_experience: Any) ->
 
 
 def test_it_goes_on_from_its_state(check_same_future: Any) -> None:
-    check_same_future(lambda: EqualRandom(7, seed=3))
+    check_same_future(lambda: EqualRandom(7, seed=3, per_class=None))

@@ -77,7 +77,7 @@ def order(contents: Callable[[Herding], list[tuple[int, int]]], buffer: Herding)
 
 def test_quotas_shrink_to_prefixes(make_experience: Any, contents: Any) -> None:
     """Capacity 11 dealt out in turn: 6 5; with class 2, which has only 2 samples, 5 4 2; with class 3, 3 3 2 3."""
-    buffer, chosen = Herding(11, seed=0), {}
+    buffer, chosen = Herding(11, seed=0, per_class=None), {}
     for index, counts, expected in (
         (0, {0: 20, 1: 15}, [6, 5]),
         (1, {2: 2}, [5, 4, 2]),
@@ -98,7 +98,7 @@ def test_quotas_shrink_to_prefixes(make_experience: Any, contents: Any) -> None:
 @pytest.mark.parametrize("capacity", [0, 2])
 def test_more_classes_than_places(capacity: int, make_experience: Any, contents: Any) -> None:
     """The first classes keep theirs; classes without a place stay without."""
-    buffer = Herding(capacity, seed=0)
+    buffer = Herding(capacity, seed=0, per_class=None)
     for index in range(3):
         buffer.consolidate(make_experience(index, {2 * index: 4, 2 * index + 1: 4}), embed)
         assert Counter(label for label, _ in contents(buffer)) == dict.fromkeys(range(capacity), 1)
@@ -106,14 +106,14 @@ def test_more_classes_than_places(capacity: int, make_experience: Any, contents:
 
 def test_a_class_that_comes_again_is_another(make_experience: Any, contents: Any) -> None:
     """Domains share their classes: each keeps its half of the places."""
-    buffer = Herding(4, seed=0)
+    buffer = Herding(4, seed=0, per_class=None)
     buffer.consolidate(make_experience(0, {0: 6}), embed)
     buffer.consolidate(make_experience(1, {0: 6}, start=100), embed)
     assert Counter(number >= 100 for _, number in contents(buffer)) == {False: 2, True: 2}
 
 
 def test_it_is_filled_at_the_end_alone(make_batch: Any, make_experience: Any) -> None:
-    buffer = Herding(4, seed=0)
+    buffer = Herding(4, seed=0, per_class=None)
     buffer.add(make_batch({0: 3}))
     assert len(buffer) == 0
     buffer.fill(make_experience(0, {0: 3}), embed)
@@ -122,4 +122,17 @@ def test_it_is_filled_at_the_end_alone(make_batch: Any, make_experience: Any) ->
 
 
 def test_it_goes_on_from_its_state(check_same_future: Any) -> None:
-    check_same_future(lambda: Herding(7, seed=3))
+    check_same_future(lambda: Herding(7, seed=3, per_class=None))
+
+
+def test_a_fixed_number_of_each_class(make_experience: Any, contents: Any) -> None:
+    """Two of each of two classes, then of a third, in room for 5: the last class has one place left, and the first
+    two keep theirs, which are the first picks."""
+    buffer, free = Herding(5, seed=0, per_class=2), Herding(4, seed=0, per_class=None)
+    for kind in (buffer, free):
+        kind.consolidate(make_experience(0, {0: 10, 1: 10}), embed)
+    assert contents(buffer) == contents(free)
+    buffer.consolidate(make_experience(1, {2: 10}), embed)
+    assert Counter(label for label, _ in contents(buffer)) == {0: 2, 1: 2, 2: 1}
+    with pytest.raises(ValueError, match=r"^per_class 0 < 1"):
+        Herding(5, seed=0, per_class=0)

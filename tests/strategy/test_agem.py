@@ -55,14 +55,14 @@ def test_projection_by_hand(memory_class: int, experience: int, expected: list[f
     Stream (1, 0) of class 0: g = -1/2, 0 | 1/2, 0 | -1/2, 1/2. Memory (1, 1) of class 1: r = 1/2, 1/2 | -1/2, -1/2 |
     1/2, -1/2. g r = -1 and r r = 3/2, so g + 2/3 r is left.
     """
-    strategy = AGEM(make_linear(ZEROS), EqualRandom(4, seed=0), reference_size=4)
+    strategy = AGEM(make_linear(ZEROS), EqualRandom(4, seed=0, per_class=None), reference_size=4)
     remember(strategy, batch([[1.0, 1.0]], [memory_class]))
     found = gradient(strategy, batch([[1.0, 0.0]], [0], experience=experience))
     torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-6)
 
 
 def test_without_a_memory_the_gradient_stays(make_linear: Any) -> None:
-    strategy = AGEM(make_linear(ZEROS), EqualRandom(4, seed=0), reference_size=4)
+    strategy = AGEM(make_linear(ZEROS), EqualRandom(4, seed=0, per_class=None), reference_size=4)
     found = gradient(strategy, batch([[1.0, 0.0]], [0]))
     assert found.tolist() == [-0.5, 0.0, 0.5, 0.0, -0.5, 0.5]
 
@@ -83,7 +83,7 @@ def test_projection_over_all_parameters(head: str, make_model: Any) -> None:
     x = torch.randn(4, 16, generator=torch.Generator().manual_seed(1)).tolist()
     stream = batch(x, [2, 3, 3, 3], task=int(head == "multi_head"))
     memory = batch(x, [0, 1, 1, 1])
-    strategy = AGEM(model, EqualRandom(6, seed=0), reference_size=6)
+    strategy = AGEM(model, EqualRandom(6, seed=0, per_class=None), reference_size=6)
     g, r = gradient(strategy, stream), gradient(strategy, memory)
     assert g @ r < -0.1
     remember(strategy, memory)
@@ -94,7 +94,7 @@ def test_projection_over_all_parameters(head: str, make_model: Any) -> None:
 
 def test_the_memory_is_level(make_linear: Any, make_experience: Any) -> None:
     """Nothing during the experience; 5 places over 2 classes, then over 3."""
-    strategy, shares = AGEM(make_linear(ZEROS), EqualRandom(5, seed=0), reference_size=4), []
+    strategy, shares = AGEM(make_linear(ZEROS), EqualRandom(5, seed=0, per_class=None), reference_size=4), []
     strategy.after_step(batch(ZEROS, [0, 1]), strategy.observe(batch(ZEROS, [0, 1])))
     assert len(strategy.buffer) == 0
     for index, counts in enumerate(({0: 9, 1: 9}, {2: 9})):
@@ -107,7 +107,9 @@ def test_the_memory_is_level(make_linear: Any, make_experience: Any) -> None:
 def test_capacity_0_is_finetune(head: str, train_tiny: Any) -> None:
     plain = train_tiny(Finetune, head)
     neutral, projected = (
-        train_tiny(lambda model, c=capacity: AGEM(model, EqualRandom(c, seed=0), reference_size=8), head)
+        train_tiny(
+            lambda model, c=capacity: AGEM(model, EqualRandom(c, seed=0, per_class=None), reference_size=8), head
+        )
         for capacity in (0, 8)
     )
     torch.testing.assert_close(neutral, plain, rtol=0, atol=0)
@@ -115,7 +117,7 @@ def test_capacity_0_is_finetune(head: str, train_tiny: Any) -> None:
 
 
 def test_what_is_refused(make_linear: Any, make_benchmark: Any) -> None:
-    buffer = EqualRandom(4, seed=0)
+    buffer = EqualRandom(4, seed=0, per_class=None)
     with pytest.raises(ValueError, match=r"^reference_size 0 < 1"):
         AGEM(make_linear(ZEROS), buffer, reference_size=0)
     assert AGEM(make_linear(ZEROS), buffer, reference_size=1).conflict(make_benchmark()) is None

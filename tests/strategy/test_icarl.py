@@ -35,7 +35,7 @@ def test_loss_by_hand(make_linear: Any) -> None:
     Before, in the first experience, one-hot targets: input 1 of class 1 with logits (0, ln 3): ln 2 - ln 3/4 =
     0.980829.
     """
-    strategy = ICaRL(make_linear([[0.0], [LN3]]), Herding(4, seed=0))
+    strategy = ICaRL(make_linear([[0.0], [LN3]]), Herding(4, seed=0, per_class=None))
     strategy.adaptation(Experience(index=0, classes=(0, 1)))
     assert loss(strategy, [[1.0]], [1]) == pytest.approx(0.980829, abs=1e-6)
     strategy.adaptation(Experience(index=1, classes=(2,), previous_classes=(0, 1)))
@@ -45,7 +45,7 @@ def test_loss_by_hand(make_linear: Any) -> None:
 
 
 def test_no_gradient_for_the_teacher_and_no_place_in_the_optimizer(make_linear: Any) -> None:
-    strategy = ICaRL(make_linear([[0.0], [LN3]]), Herding(4, seed=0))
+    strategy = ICaRL(make_linear([[0.0], [LN3]]), Herding(4, seed=0, per_class=None))
     second = Experience(index=1, classes=(2,), previous_classes=(0, 1))
     strategy.adaptation(second)
     assert strategy.train().teacher is not None
@@ -60,7 +60,7 @@ def test_no_gradient_for_the_teacher_and_no_place_in_the_optimizer(make_linear: 
 def strategy(make_linear: Any) -> ICaRL:
     """After one experience of two classes: (2, 0) and (0, 3) of class 0, (-1, 0) of class 1, all exemplars. By its
     classifier everything is of class 1."""
-    strategy = ICaRL(make_linear([[0.0, 0.0], [0.0, 0.0]]), Herding(10, seed=0))
+    strategy = ICaRL(make_linear([[0.0, 0.0], [0.0, 0.0]]), Herding(10, seed=0, per_class=None))
     with torch.no_grad():
         strategy.model.classifier.classifier.bias[1] = 5
     data = samples([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]], [0, 0, 1])
@@ -106,7 +106,7 @@ def test_new_data_is_trained_with_the_exemplars(strategy: ICaRL) -> None:
 
 def test_quota(make_linear: Any, make_experience: Any) -> None:
     """5 exemplars: 3 and 2, then 2 1 1 1."""
-    strategy, shares = ICaRL(make_linear([[1.0, 0.0], [0.0, 1.0]]), Herding(5, seed=0)), []
+    strategy, shares = ICaRL(make_linear([[1.0, 0.0], [0.0, 1.0]]), Herding(5, seed=0, per_class=None)), []
     for index, counts in enumerate(({0: 9, 1: 9}, {2: 9, 3: 9})):
         experience = make_experience(index, counts)
         strategy.adaptation(experience)
@@ -119,7 +119,7 @@ def test_quota(make_linear: Any, make_experience: Any) -> None:
 def test_a_class_without_exemplars_leaves_it_to_the_classifier(
     capacity: int, make_linear: Any, make_experience: Any
 ) -> None:
-    strategy, x = ICaRL(make_linear([[1.0, 0.0], [0.0, 1.0]]), Herding(capacity, seed=0)), torch.eye(2)
+    strategy, x = ICaRL(make_linear([[1.0, 0.0], [0.0, 1.0]]), Herding(capacity, seed=0, per_class=None)), torch.eye(2)
     experience = make_experience(0, {0: 3, 1: 3})
     strategy.adaptation(experience)
     strategy.after_task(experience)
@@ -140,7 +140,7 @@ def test_a_class_without_exemplars_leaves_it_to_the_classifier(
 def test_conflicts(
     head: str, with_buffer: bool, scenario: str, start: str | None, make_model: Any, make_benchmark: Any
 ) -> None:
-    strategy = ICaRL(make_model(head), Herding(4, seed=0) if with_buffer else None)
+    strategy = ICaRL(make_model(head), Herding(4, seed=0, per_class=None) if with_buffer else None)
     reason = strategy.conflict(make_benchmark(scenario=scenario))
     assert (reason is None) == (start is None)
     if start is not None:
