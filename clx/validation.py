@@ -9,6 +9,7 @@ import enum
 import importlib
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -104,6 +105,9 @@ def nodes(config: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]
 def check_targets(config: Mapping[str, Any]) -> None:
     """Every _target_ is a public name of a trusted package; nothing is imported to find out."""
     trusted = (*TRUSTED, *config["trusted_packages"])
+    here = str(Path.cwd())
+    if config["trusted_packages"] and here not in sys.path:
+        sys.path.append(here)  # a package of yours may lie in the folder that clx is started in
     for path, node in nodes(config):
         target = node["_target_"]
         if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", target):
