@@ -154,7 +154,7 @@ class Trainer:
         self.strategy.to(self.device)
         self.regularizers.to(self.device)
         bear_single_samples(self.strategy)
-        self.num_columns = len(experience.classes_seen)
+        self.num_columns = max(self.num_columns, len(experience.classes_seen))
         self.known_tasks.update(experience.classes_by_task)
         self._grown_for = experience.index
 

@@ -81,7 +81,10 @@ class MultiTaskModule(DynamicModule):
             return {task: self._padded(self.forward_single_task(x, task)) for task in self.known_tasks}
         if isinstance(task_labels, int):
             return self._padded(self.forward_single_task(x, task_labels))
-        return self.forward_mixed(x, torch.as_tensor(task_labels, device=x.device))
+        labels = torch.as_tensor(task_labels, device=x.device)
+        if labels.shape != x.shape[:1]:
+            raise ValueError(f"task_labels {tuple(labels.shape)}: give one label for each of the {len(x)} samples")
+        return self.forward_mixed(x, labels)
 
     def forward_mixed(self, x: Tensor, task_labels: Tensor) -> Tensor:
         """Output [B, K] for samples of several tasks, in their order."""

@@ -16,7 +16,7 @@ from clx.buffer.base import Buffer
 from clx.loss.margin import less_forget, margin_ranking
 from clx.model.base import Model
 from clx.model.frozen import Frozen, frozen_copy
-from clx.model.head.cosine import CosineClassifier
+from clx.model.head.split_cosine import SplitCosine
 from clx.strategy.finetune import Finetune
 from clx.types import Batch, Experience, Objective, Phase, Samples
 
@@ -27,7 +27,7 @@ class LUCIR(Finetune):
     Hou et al. 2019, "Learning a Unified Classifier Incrementally via Rebalancing" (CVPR). K -> K; lambda_base ->
     lamda, the weight of an experience being lamda sqrt(old classes / new classes); the margin m -> dist; the
     weight of the ranking loss -> lw_mr; eta -> model.head.scale. Off, each alone: imprint=false, lamda=0,
-    lw_mr=0, balance_epochs=0, freeze_old=false; all five off, it is ft_exemplars under the cosine head.
+    lw_mr=0, balance_epochs=0, freeze_old=false; all five off, it is ft_exemplars under this head.
     Differs from the authors' code: capacity is shared by the classes seen (buffer.per_class=20 is theirs); the
     balanced phase, which they run on ImageNet alone, trains the head on features computed once, in eval mode and
     without augmentation. The net should end without a ReLU (resnet32: model.last_relu=false).
@@ -63,14 +63,14 @@ class LUCIR(Finetune):
         self.num_old, self.weight = 0, 0.0
 
     @property
-    def head(self) -> CosineClassifier:
+    def head(self) -> SplitCosine:
         """The model's head."""
-        assert isinstance(self.model.classifier, CosineClassifier)
+        assert isinstance(self.model.classifier, SplitCosine)
         return self.model.classifier
 
     def conflict(self, benchmark: Any) -> str | None:
-        if not isinstance(self.model.classifier, CosineClassifier):
-            return "model/head: LUCIR compares angles; set model/head=cosine"
+        if not isinstance(self.model.classifier, SplitCosine):
+            return "model/head: LUCIR compares angles, old and new apart; set model/head=split_cosine"
         streams = benchmark.train.classes
         fresh = [len(set(classes) - set().union(*streams[:i])) for i, classes in enumerate(streams)]
         fewest = min((count for count in fresh[1:] if count), default=self.K)
@@ -88,9 +88,8 @@ class LUCIR(Finetune):
     def before_task(self, experience: Experience) -> None:
         if not (self.imprint and self.num_old and experience.new_classes):
             return
-        *old, new = self.head.blocks.values()
-        length = torch.cat(old).norm(dim=1).mean()
-        for row, column in zip(new, experience.new_classes, strict=True):
+        length = torch.cat(self.head.old).norm(dim=1).mean()
+        for row, column in zip(self.head.new, experience.new_classes, strict=True):
             features = self.embed(experience.data[experience.data.y == column])
             row.copy_(length * normalize(normalize(features, dim=1).mean(0), dim=0))
 
@@ -134,7 +133,7 @@ class LUCIR(Finetune):
     def get_parameters(self, experience: Experience) -> list[dict[str, Any]]:
         still = set()
         if self.freeze_old and self.num_old and experience.new_classes:
-            still = {id(block) for block in list(self.head.blocks.values())[:-1]}
+            still = {id(block) for block in self.head.old}
         return [{"params": [p for p in self.model.parameters() if p.requires_grad and id(p) not in still]}]
 
     def after_task(self, experience: Experience) -> None:

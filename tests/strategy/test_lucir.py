@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from clx.buffer.herding import Herding
 from clx.loop.trainer import Trainer
 from clx.model.base import Model
-from clx.model.head.cosine import CosineClassifier
+from clx.model.head.split_cosine import SplitCosine
 from clx.strategy.ft_exemplars import FTExemplars
 from clx.strategy.lucir import LUCIR
 from clx.types import Batch, Experience, Samples
@@ -29,7 +29,7 @@ class Plane(Model):
         self.feature_dim = 2
         self.turn = nn.Linear(2, 2, bias=False)
         nn.init.eye_(self.turn.weight)
-        self.classifier = CosineClassifier(2, scale=scale)
+        self.classifier = SplitCosine(2, scale=scale)
 
     def features(self, x: Tensor) -> Tensor:
         return self.turn(x)
@@ -109,7 +109,7 @@ def test_new_embeddings_are_imprinted() -> None:
 @pytest.mark.parametrize("freeze", [True, False])
 def test_old_embeddings_stay_where_they_are(freeze: bool, make_benchmark: Any, make_model: Any) -> None:
     """With momentum and weight decay too: they are not in the optimizer."""
-    strategy = lucir(make_model("cosine"), freeze_old=freeze)
+    strategy = lucir(make_model("split_cosine"), freeze_old=freeze)
     sgd = lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=0.1)  # noqa: E731
     trainer, stream = Trainer(strategy, sgd, device="cpu", epochs=2), make_benchmark().train
     trainer.train(stream[:1])
@@ -119,7 +119,7 @@ def test_old_embeddings_stay_where_they_are(freeze: bool, make_benchmark: Any, m
 
 
 def test_the_teacher_stays_and_gets_no_gradient(make_benchmark: Any, make_model: Any) -> None:
-    strategy = lucir(make_model("cosine", drop_rate=0.5))
+    strategy = lucir(make_model("split_cosine", drop_rate=0.5))
     trainer, stream = Trainer(strategy, device="cpu"), make_benchmark().train
     trainer.train(stream[:1])
     wanted = {name: value.clone() for name, value in strategy.model.state_dict().items()}
@@ -132,7 +132,7 @@ def test_the_teacher_stays_and_gets_no_gradient(make_benchmark: Any, make_model:
 
 def test_the_balanced_phase_trains_the_head_alone(make_benchmark: Any, make_model: Any) -> None:
     """Equally many of each class, 4 classes in a capacity of 8, for 3 epochs, with the backbone as it was."""
-    strategy = lucir(make_model("cosine"), capacity=8, balance_epochs=3)
+    strategy = lucir(make_model("split_cosine"), capacity=8, balance_epochs=3)
     stream = make_benchmark().train
     trainer = Trainer(strategy, device="cpu")
     trainer.train(stream[:1])
@@ -150,22 +150,22 @@ def test_the_balanced_phase_trains_the_head_alone(make_benchmark: Any, make_mode
 
 
 def test_all_parts_off_it_is_fine_tuning_with_exemplars(train_tiny: Any) -> None:
-    plain = train_tiny(lambda model: FTExemplars(model, Herding(6, 0, per_class=None)), "cosine")
-    bare = train_tiny(lambda model: lucir(model, 6, **OFF), "cosine")
+    plain = train_tiny(lambda model: FTExemplars(model, Herding(6, 0, per_class=None)), "split_cosine")
+    bare = train_tiny(lambda model: lucir(model, 6, **OFF), "split_cosine")
     assert all(torch.equal(plain[name], bare[name]) for name in plain)
 
 
 @pytest.mark.parametrize("part", [{"lw_mr": 1.0}, {"lamda": 5.0}, {"imprint": True}, {"freeze_old": True},
                                   {"balance_epochs": 2}], ids=lambda part: next(iter(part)))  # fmt: skip
 def test_each_part_alone_makes_a_difference(part: dict[str, Any], train_tiny: Any) -> None:
-    bare = train_tiny(lambda model: lucir(model, 6, **OFF), "cosine")
-    other = train_tiny(lambda model: lucir(model, 6, **OFF | part), "cosine")
+    bare = train_tiny(lambda model: lucir(model, 6, **OFF), "split_cosine")
+    other = train_tiny(lambda model: lucir(model, 6, **OFF | part), "split_cosine")
     assert any(not torch.equal(bare[name], other[name]) for name in bare)
 
 
 def test_what_does_not_fit(make_benchmark: Any, make_model: Any) -> None:
-    assert "set model/head=cosine" in str(lucir(make_model()).conflict(make_benchmark()))
-    model = make_model("cosine")
+    assert "set model/head=split_cosine" in str(lucir(make_model()).conflict(make_benchmark()))
+    model = make_model("split_cosine")
     assert "strategy.K=3 > 2 new classes" in str(lucir(model, K=3).conflict(make_benchmark()))
     assert lucir(model, K=3, lw_mr=0.0).conflict(make_benchmark()) is None
     assert lucir(model).conflict(make_benchmark(accumulate="joint")) is None

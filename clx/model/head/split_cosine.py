@@ -1,25 +1,25 @@
-"""The cosine head in two blocks: all old classes, and the new ones."""
+"""The cosine head as LUCIR looks at it: all old classes, and the new ones."""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clx.model.head.cosine import CosineClassifier
-from clx.types import Experience
 
 
 class SplitCosine(CosineClassifier):
-    """CosineClassifier whose earlier blocks are merged when new classes come, as in LUCIR's own code.
+    """CosineClassifier that tells the embeddings of this experience's classes from all older ones.
 
-    blocks: "0", the embeddings of every class before this experience, and the new ones after them. The scores are
-    those of CosineClassifier.
+    LUCIR's own code merges the old ones into one matrix. Here they stay the blocks that they came in, so that what an
+    optimizer or a regularizer keeps of a parameter stays with it; the scores are the same.
     """
 
-    def adaptation(self, experience: Experience) -> None:
-        known = set(self.columns.tolist())
-        if len(self.blocks) > 1 and any(column not in known for column in experience.classes):
-            blocks = list(self.blocks.values())
-            merged = nn.Parameter(torch.cat(blocks).detach(), requires_grad=blocks[-1].requires_grad)
-            self.blocks = nn.ParameterDict({"0": merged})
-        super().adaptation(experience)
+    @property
+    def old(self) -> list[Tensor]:
+        """The embeddings [k, D] of the classes before the last that came, block by block; empty at first."""
+        return list(self.blocks.values())[:-1]
+
+    @property
+    def new(self) -> nn.Parameter:
+        """The embeddings [k, D] of the classes that came last."""
+        return list(self.blocks.values())[-1]

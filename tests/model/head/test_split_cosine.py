@@ -1,4 +1,4 @@
-"""The cosine head in two blocks."""
+"""The cosine head that tells old embeddings from new ones."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from clx.types import Experience
 GROUPS = [tuple(range(10)), tuple(range(10, 20)), (3, 20), (5,)]
 
 
-def test_earlier_blocks_are_merged_when_new_classes_come() -> None:
+def test_earlier_blocks_are_old_and_the_last_is_new() -> None:
     """10 classes; 10 + 10; then one new beside an old one: 20 + 1; an old one alone changes nothing."""
     head, widths = SplitCosine(32), []
     for index, classes in enumerate(GROUPS):
         head.adaptation(Experience(index=index, classes=classes))
-        widths.append({name: len(block) for name, block in head.blocks.items()})
-    assert widths == [{"0": 10}, {"0": 10, "10": 10}, {"0": 20, "20": 1}, {"0": 20, "20": 1}]
+        widths.append((sum(len(block) for block in head.old), len(head.new)))
+    assert widths == [(0, 10), (10, 10), (20, 1), (20, 1)]
     x = torch.randn(4, 32)
     assert head(x).shape == (4, 21)
     head(x).sum().backward()
-    assert all(p.grad is not None for p in head.parameters())
+    assert all(p.grad is not None for p in (*head.old, head.new, head.scale))
 
 
-def test_it_scores_as_the_head_with_a_block_for_each_experience() -> None:
-    """From one seed both draw the same embeddings: merging loses none and moves none."""
+def test_it_scores_as_the_plain_cosine_head() -> None:
+    """From one seed both draw the same embeddings."""
     heads = []
     for kind in (CosineClassifier, SplitCosine):
         torch.manual_seed(0)
