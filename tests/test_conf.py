@@ -86,7 +86,8 @@ def test_yaml_repeats_the_defaults_of_the_constructor(group: str, key: str) -> N
             if parameter.name in node and parameter.default is not parameter.empty:
                 if parameter.name == "num_experiences":  # YAML says how many; the class has no usual number
                     continue
-                assert node[parameter.name] == parameter.default, f"{group}={name} {parameter.name}"
+                default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+                assert node[parameter.name] == default, f"{group}={name} {parameter.name}"
                 compared += 1
     assert compared >= 2
 

@@ -14,6 +14,7 @@ class Model(nn.Module):
 
     feature_dim: int
     classifier: nn.Module
+    task_features = False  # whether features() needs the task labels too, as a second argument
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

@@ -43,13 +43,21 @@ class LwF(Regularizer):
         if self.teacher is None or objective.logits is None:
             return None
         inputs = batch.x
+        if model.task_features:  # nothing is shared between the answers of two tasks
+            return self._sum({task: (model(inputs, task), self.teacher(inputs, task)) for task in self.old})
         known = self.teacher.features(inputs)
         features = model.features(inputs) if self.separate_heads else None
-        terms = []
-        for task, columns in self.old.items():
+        pairs = {}
+        for task in self.old:
             # One head answers for every task; separate heads are asked task by task.
             logits = objective.logits if features is None else model.classify(features, task)
-            old = list(columns)
-            teacher = self.teacher.classify(known, task)
+            pairs[task] = (logits, self.teacher.classify(known, task))
+        return self._sum(pairs)
+
+    def _sum(self, answers: dict[int, tuple[Tensor, Tensor]]) -> Tensor:
+        """answers: for each earlier task the student's and the teacher's logits [B, K]."""
+        terms = []
+        for task, (logits, teacher) in answers.items():
+            old = list(self.old[task])
             terms.append(distillation(logits[:, old], teacher[:, old], self.temperature))
         return torch.stack(terms).sum()

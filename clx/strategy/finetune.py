@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from clx.buffer.base import Buffer
 from clx.data.batches import batches
 from clx.model.base import Model
-from clx.model.dynamic import model_adaptation, needs_task_labels
+from clx.model.dynamic import MultiTaskModule, model_adaptation, needs_task_labels
 from clx.types import Batch, Experience, Objective, Phase, Samples
 
 SCENARIOS = frozenset({"class_incremental", "task_incremental", "domain_incremental"})
@@ -53,9 +53,15 @@ class Finetune(nn.Module):
             able = ", ".join(sorted(self.scenarios))
             return f"benchmark.scenario={benchmark.scenario} is not one that this strategy is defined for; use {able}"
         if needs_task_labels(self.model) and len(set(benchmark.labels)) == 1 and len(benchmark.labels) > 1:
+            head_alone = isinstance(self.model.classifier, MultiTaskModule) and not isinstance(
+                self.model, MultiTaskModule
+            )
+            part, or_else = (
+                ("model/head: this head", "model/head=incremental or ") if head_alone else ("model: this network", "")
+            )
             return (
-                f"model/head: this head needs task labels, and {benchmark.scenario} gives none; "
-                "set model/head=incremental or benchmark.scenario=task_incremental"
+                f"{part} needs task labels, and {benchmark.scenario} gives none; "
+                f"set {or_else}benchmark.scenario=task_incremental"
             )
         if getattr(self.model.classifier, "closed_form", False) and not self.closed_form:
             return "model/head: this head is computed, and this strategy trains; set model/head=incremental"
@@ -105,8 +111,12 @@ class Finetune(nn.Module):
         """function(x) of every sample, [N, ...], in eval mode and without augmentation; None = the model's features."""
         training = self.training
         self.eval()
-        function = function or self.model.features
         parts = batches(samples, self.eval_batch_size, self.eval_transform, self.device)
-        values = torch.cat([function(batch.x) for batch in parts])
+        if function is not None:
+            values = torch.cat([function(batch.x) for batch in parts])
+        elif self.model.task_features:
+            values = torch.cat([self.model.features(batch.x, batch.t) for batch in parts])  # type: ignore[call-arg]
+        else:
+            values = torch.cat([self.model.features(batch.x) for batch in parts])
         self.train(training)
         return values

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from clx.model.resnet32 import Block, ResNet32
+from clx.model.resnet import Block
+from clx.model.resnet32 import ResNet32
 
 
 @pytest.mark.parametrize(
