@@ -34,16 +34,22 @@ class Evaluator:
 
     @torch.no_grad()
     def __call__(
-        self, strategy: Finetune, num_columns: int, batch_size: int, known_tasks: Collection[int] | None = None
+        self,
+        strategy: Finetune,
+        batch_size: int,
+        *,
+        known_classes: Collection[int],
+        known_tasks: Collection[int] | None = None,
     ) -> tuple[list[float], list[float]]:
-        """(plain, task-aware) accuracy of each test set in [0, 1]; NaN where one of its classes has no column yet.
+        """(plain, task-aware) accuracy of each test set in [0, 1]; NaN where one of its classes never came.
 
-        num_columns: K, the classes seen. known_tasks: where the model answers by task label, the labels met so
+        known_classes: the columns met so far. known_tasks: where the model answers by task label, the labels met so
         far; NaN for the others, None = any label will do. Task-aware: predictions restricted to the test set's
         own classes.
         """
+        num_columns = 1 + max(known_classes, default=-1)
         trained = [known_tasks is None or tasks <= set(known_tasks) for tasks in self.tasks]
-        columns_there = [max(c, default=0) < num_columns for c in self.classes]
+        columns_there = [set(columns) <= set(known_classes) for columns in self.classes]
         measurable = torch.tensor([a and b for a, b in zip(trained, columns_there, strict=True)])
         keep = measurable[self.owner].nonzero().squeeze(1)
         samples, owner, device = self.samples[keep], self.owner[keep], strategy.device

@@ -88,7 +88,7 @@ def state(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-COUNTERS = ("finished", "num_columns", "total_step", "num_samples", "train_seconds", "eval_seconds")
+COUNTERS = ("finished", "total_step", "num_samples", "train_seconds", "eval_seconds")
 
 
 def resume(benchmark: Benchmark, trainer: Trainer, saved: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ class Trainer:
         self.loggers = list(loggers)
         self.matrix: AccuracyMatrix | None = None
         self.finished = 0  # experiences
-        self.num_columns = 0  # K: classes seen
+        self.known_classes: set[int] = set()  # columns met
         self.known_tasks: set[int] = set()  # task labels met
         self.total_step = 0
         self.num_samples = 0  # trained on, repetitions counted
@@ -154,7 +154,7 @@ class Trainer:
         self.strategy.to(self.device)
         self.regularizers.to(self.device)
         bear_single_samples(self.strategy)
-        self.num_columns = max(self.num_columns, len(experience.classes_seen))
+        self.known_classes.update(experience.classes)
         self.known_tasks.update(experience.classes_by_task)
         self._grown_for = experience.index
 
@@ -206,8 +206,12 @@ class Trainer:
         started = time.perf_counter()
         if self._evaluator is None or self._evaluator[0] is not stream:
             self._evaluator = (stream, Evaluator(stream, getattr(stream, "classes", None)))
-        known = self.known_tasks if needs_task_labels(self.strategy.model) else None
-        result = self._evaluator[1](self.strategy, self.num_columns, self.eval_batch_size, known)
+        result = self._evaluator[1](
+            self.strategy,
+            self.eval_batch_size,
+            known_classes=self.known_classes,
+            known_tasks=self.known_tasks if needs_task_labels(self.strategy.model) else None,
+        )
         self.eval_seconds += time.perf_counter() - started
         return result
 

@@ -22,6 +22,18 @@ class _BearsOne:
         finally:
             self.training = True
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copies and pickles name the class that this one was mixed into."""
+        return _rebuilt, (type(self).__mro__[2],), self.__dict__
+
+
+def _bearing(kind: type) -> type:
+    return type(kind.__name__, (_BearsOne, kind), {})
+
+
+def _rebuilt(kind: type) -> Any:
+    return object.__new__(_bearing(kind))
+
 
 def bear_single_samples(module: nn.Module) -> None:
     """Let every BatchNorm in the module take a batch that leaves one value for each channel (a last batch of one).
@@ -31,5 +43,4 @@ def bear_single_samples(module: nn.Module) -> None:
     """
     for layer in module.modules():
         if isinstance(layer, _BatchNorm) and not isinstance(layer, _BearsOne) and layer.track_running_stats:
-            kind = type(layer)
-            layer.__class__ = type(kind.__name__, (_BearsOne, kind), {})
+            layer.__class__ = _bearing(type(layer))

@@ -84,7 +84,7 @@ class MultiTaskModule(DynamicModule):
         labels = torch.as_tensor(task_labels, device=x.device)
         if labels.shape != x.shape[:1]:
             raise ValueError(f"task_labels {tuple(labels.shape)}: give one label for each of the {len(x)} samples")
-        return self.forward_mixed(x, labels)
+        return self.forward_mixed(x, labels) if len(labels) else x.new_empty(0, self.num_columns)
 
     def forward_mixed(self, x: Tensor, task_labels: Tensor) -> Tensor:
         """Output [B, K] for samples of several tasks, in their order."""

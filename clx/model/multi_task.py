@@ -54,7 +54,8 @@ class MultiTask(MultiTaskModule):
             return getattr(self.model, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        known = name in self.__dict__ or name in self.__dict__.get("_modules", {}) or hasattr(type(self), name)
+        own = (self.__dict__.get(kind, {}) for kind in ("_modules", "_parameters", "_buffers"))
+        known = name in self.__dict__ or hasattr(type(self), name) or any(name in names for names in own)
         if known or "model" not in self.__dict__.get("_modules", {}):
             super().__setattr__(name, value)
         else:

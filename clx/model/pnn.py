@@ -94,7 +94,9 @@ class PNN(MultiTaskModule, Model):  # type: ignore[misc]  # forward answers None
         """Make the columns of what is loaded: a grown net loads into a fresh one. (torch's hook for modules.)"""
         start = f"{prefix}columns."
         names = {key.removeprefix(start).split(".")[0] for key in state_dict if key.startswith(start)}
-        self._make_columns(len(names))
+        if len(names) > len(self.columns):
+            self._make_columns(len(names))
+            self.columns[:-1].requires_grad_(False)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def features(self, x: Tensor, task_labels: int | Sequence[int] | Tensor | None = None) -> Tensor:

@@ -45,7 +45,7 @@ def scored() -> list[Samples]:
 @pytest.mark.parametrize("classes", [None, [(0, 1), (2,)]])
 def test_plain_and_task_aware(classes: list[tuple[int, ...]] | None, batch_size: int) -> None:
     """Of 3 and of 1 samples: 1/3 and 0 over all columns, 2/3 and 1 over the set's own."""
-    plain, aware = Evaluator(scored(), classes)(Saying(), 3, batch_size)
+    plain, aware = Evaluator(scored(), classes)(Saying(), batch_size, known_classes=range(3))
     assert plain == pytest.approx([1 / 3, 0])
     assert aware == pytest.approx([2 / 3, 1])
 
@@ -56,15 +56,23 @@ def test_a_class_without_a_column(width: int) -> None:
     second sample of the first set is right: 2/3 both ways."""
     sets = scored()
     sets = [Samples(s.data[:, :width].contiguous(), s.y, s.t) for s in sets]
-    plain, aware = Evaluator(sets)(Saying(), 2, 10)
+    plain, aware = Evaluator(sets)(Saying(), 10, known_classes=range(2))
     assert [plain[0], aware[0]] == pytest.approx([2 / 3, 2 / 3])
     assert math.isnan(plain[1])
     assert math.isnan(aware[1])
 
 
+def test_an_experience_that_was_left_out() -> None:
+    """Classes 0 and 2 have come: the set of 1 has a column, and nobody was ever trained for it."""
+    sets = [samples(([0.0, 1.0, 0.0], 1)), samples(([0.0, 0.0, 1.0], 2))]
+    plain, _ = Evaluator(sets)(Saying(), 10, known_classes={0, 2})
+    assert math.isnan(plain[0])
+    assert plain[1] == 1
+
+
 def test_one_class_of_several_without_a_column() -> None:
     """A set with classes 1 and 2 is not measured while 2 has no column, although its sample of class 1 could be."""
-    plain, _ = Evaluator([samples(([0.0, 1.0, 0.0], 1), ([0.0, 0.0, 1.0], 2))])(Saying(), 2, 10)
+    plain, _ = Evaluator([samples(([0.0, 1.0, 0.0], 1), ([0.0, 0.0, 1.0], 2))])(Saying(), 10, known_classes=range(2))
     assert math.isnan(plain[0])
 
 
@@ -74,19 +82,19 @@ def test_a_task_that_was_never_trained() -> None:
     sets = scored()
     sets[1] = Samples(sets[1].data, sets[1].y, torch.tensor([5]))
     strategy = Saying()
-    plain, _ = Evaluator(sets)(strategy, 3, 10, known_tasks={0, 1})
+    plain, _ = Evaluator(sets)(strategy, 10, known_classes=range(3), known_tasks={0, 1})
     assert plain[0] == pytest.approx(1 / 3)
     assert math.isnan(plain[1])
     assert strategy.sizes == [3]
-    assert Evaluator(sets)(Saying(), 3, 10, known_tasks={0, 5, 1})[0][1] == 0
-    assert Evaluator(sets)(Saying(), 3, 10)[0][1] == 0
+    assert Evaluator(sets)(Saying(), 10, known_classes=range(3), known_tasks={0, 5, 1})[0][1] == 0
+    assert Evaluator(sets)(Saying(), 10, known_classes=range(3))[0][1] == 0
 
 
 @pytest.mark.parametrize("num_columns", [0, 2])
 def test_nothing_to_measure(num_columns: int) -> None:
     """Before anything is learned no strategy is asked."""
     strategy = Saying()
-    plain, aware = Evaluator([samples(([0.0, 0.0, 1.0], 2))])(strategy, num_columns, 10)
+    plain, aware = Evaluator([samples(([0.0, 0.0, 1.0], 2))])(strategy, 10, known_classes=range(num_columns))
     assert [math.isnan(value) for value in (*plain, *aware)] == [True, True]
     assert sum(strategy.sizes) == 0
 
@@ -94,7 +102,7 @@ def test_nothing_to_measure(num_columns: int) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_is_restored(training: bool) -> None:
     strategy = Saying().train(training)
-    Evaluator(scored())(strategy, 3, 2)
+    Evaluator(scored())(strategy, 2, known_classes=range(3))
     assert strategy.modes == [(False, False), (False, False)]
     assert strategy.training == strategy.model.training == training
 
@@ -110,7 +118,7 @@ def test_sets_that_share_their_storage_are_not_copied() -> None:
     sets, strategy = views(scored()), Saying()
     evaluator = Evaluator(sets)
     assert evaluator.samples.data is sets[0].data
-    plain, aware = evaluator(strategy, 3, 3)
+    plain, aware = evaluator(strategy, 3, known_classes=range(3))
     assert (plain, aware) == (pytest.approx([1 / 3, 0]), pytest.approx([2 / 3, 1]))
     assert strategy.sizes == [3, 1]
 
@@ -118,5 +126,5 @@ def test_sets_that_share_their_storage_are_not_copied() -> None:
 def test_sets_with_the_same_classes() -> None:
     """Domains: the same scores are right in one set and wrong in the other; both answers are the same task-aware."""
     sets = [samples(([0.9, 0.1], 0), ([0.2, 0.8], 1)), samples(([0.9, 0.1], 1), ([0.2, 0.8], 1))]
-    plain, aware = Evaluator(sets, [(0, 1), (0, 1)])(Saying(), 2, 10)
+    plain, aware = Evaluator(sets, [(0, 1), (0, 1)])(Saying(), 10, known_classes=range(2))
     assert plain == aware == [1.0, 0.5]

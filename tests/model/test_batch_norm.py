@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -45,4 +46,6 @@ def test_larger_batches_are_as_before(training: bool) -> None:
     assert list(net.state_dict()) == list(wanted)
     assert all(torch.equal(value, wanted[name]) for name, value in net.state_dict().items())
     assert repr(net) == repr(plain)
-    assert torch.equal(copy.deepcopy(net)(x), plain(x))
+    for same in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert torch.equal(same(x), plain(x))
+        assert same(torch.zeros(1, 1, 3, 3)).shape == (1, 3, 1, 1)

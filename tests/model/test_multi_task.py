@@ -76,6 +76,10 @@ def test_attributes_are_those_of_the_wrapped_model() -> None:
     wrapped.temperature += 1
     assert (model.temperature, wrapped.temperature) == (2, 2)
     assert wrapped.body is model.body
+    wrapped.register_buffer("count", torch.zeros(1))
+    wrapped.count = torch.ones(1)
+    assert wrapped.count.item() == 1
+    assert not hasattr(model, "count")
     with pytest.raises(AttributeError, match="nothing_of_that_name"):
         wrapped.nothing_of_that_name  # noqa: B018 - reading it is the test
 

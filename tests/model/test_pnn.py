@@ -137,6 +137,7 @@ def test_a_grown_net_loads_into_a_fresh_one() -> None:
     labels = [2, 5, 0, 0, 5, 2]
     assert torch.equal(fresh(X, labels), net(X, labels))
     assert (fresh.known_tasks, fresh.num_columns) == ([0, 5, 2], 6)
+    assert [p.requires_grad for p in fresh.parameters()] == [p.requires_grad for p in net.parameters()]
     model_adaptation(fresh, experience(3, t7=(6, 7)))
     assert torch.equal(fresh(X, labels)[:, :6], net(X, labels))
 

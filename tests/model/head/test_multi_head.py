@@ -124,6 +124,12 @@ def test_a_task_without_a_head(labels: int | list[int] | Tensor) -> None:
         grown({0: (0, 1)}, {1: (2, 3)})(X[:2], labels)
 
 
+def test_a_batch_of_none() -> None:
+    head = grown({0: (0, 1)}, {1: (2, 3)})
+    for labels in (1, [], torch.zeros(0, dtype=torch.int64)):
+        assert head(X[:0], labels).shape == (0, 4)
+
+
 @pytest.mark.parametrize("labels", [1, [1], torch.tensor([1])])
 def test_a_batch_of_one(labels: int | list[int] | Tensor) -> None:
     head = grown({0: (0, 1)}, {1: (2, 3)})
