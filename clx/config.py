@@ -15,6 +15,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -235,7 +236,8 @@ def _try(path: str, node: Mapping[str, Any], function: Any) -> Any:
     try:
         return function()
     except Exception as error:
-        cause = error.__cause__ if error.__cause__ is not None else error  # Hydra wraps what a nested target raises
+        wrapped = isinstance(error, InstantiationException) and error.__cause__ is not None
+        cause = error.__cause__ if wrapped else error  # Hydra wraps what a nested target raises
         if os.environ.get("HYDRA_FULL_ERROR") == "1" or not isinstance(cause, ValueError | TypeError | ImportError):
             raise
         raise Mistake(_with_key(path, node, str(cause))) from error

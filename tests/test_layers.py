@@ -40,6 +40,10 @@ ONLY_IN = {
     "omegaconf": {"config", "folder", "validation", "jobs", "app", "cli", "command"},
     "torchvision": {"runtime"},
     "matplotlib": {"store"},
+    "timm": {"model"},
+    "huggingface_hub": {"model"},
+    "pytorchcv": {"model"},
+    "safetensors": {"model"},
 }
 
 
