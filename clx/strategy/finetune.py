@@ -63,6 +63,9 @@ class Finetune(nn.Module):
                 f"{part} needs task labels, and {benchmark.scenario} gives none; "
                 f"set {or_else}benchmark.scenario=task_incremental"
             )
+        units = getattr(self.model.classifier, "num_classes", None)  # of a head that does not grow
+        if units is not None and units < benchmark.num_classes:
+            return f"model.head.num_classes={units} < {benchmark.num_classes} classes of the benchmark; raise it"
         if getattr(self.model.classifier, "closed_form", False) and not self.closed_form:
             return "model/head: this head is computed, and this strategy trains; set model/head=incremental"
         if self.needs_buffer is not None and self.buffer is None:

@@ -19,12 +19,13 @@ class LinearClassifier(DynamicModule):
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"num_classes {num_classes} < 1")
+        self.num_classes = num_classes
         self.classifier = nn.Linear(in_features, num_classes, bias)
 
     def adaptation(self, experience: Experience) -> None:
-        needed, units = 1 + max(experience.classes, default=-1), self.classifier.out_features
-        if needed > units:
-            raise ValueError(f"num_classes {units} < {needed} classes seen; raise it, or take the incremental head")
+        needed = 1 + max(experience.classes, default=-1)
+        if needed > self.num_classes:
+            raise ValueError(f"num_classes {self.num_classes} < {needed} classes seen; raise it")
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, in_features] -> logits [B, num_classes]."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clx.config import build, compose, plain
+from clx.config import Conflict, build, compose, plain
 from clx.model.head.linear import LinearClassifier
 from clx.types import Experience
 
@@ -24,6 +24,11 @@ def test_it_has_all_its_units_from_the_start_and_never_grows() -> None:
 def test_a_class_without_a_unit() -> None:
     with pytest.raises(ValueError, match=r"^num_classes 2 < 4 "):
         LinearClassifier(3, num_classes=2).adaptation(Experience(index=0, classes=(0, 3)))
+
+
+def test_too_few_units_for_the_benchmark_are_refused_before_training() -> None:
+    with pytest.raises(Conflict, match=r"model\.head\.num_classes=3 < 10 classes"):
+        build(plain(compose(["model/head=linear", "+model.head.num_classes=3"])))
 
 
 def test_the_build_gives_it_the_classes_of_the_benchmark() -> None:
