@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -154,7 +155,9 @@ def build(config: Mapping[str, Any]) -> Built:
     benchmark = _make("benchmark", config["benchmark"], root=root)
     model = _build_model(config["model"], benchmark.input_shape, benchmark.num_classes)
     buffer = _make("buffer", config["buffer"], seed=config["seed"]) if config["buffer"].get("_target_") else None
-    strategy = _make("strategy", config["strategy"], model=model, buffer=buffer, num_classes=benchmark.num_classes)
+    strategy = _make(
+        "strategy", _without_owned(config["strategy"]), model=model, buffer=buffer, num_classes=benchmark.num_classes
+    )
     reason = strategy.conflict(benchmark)
     if reason:
         raise Conflict(f"strategy={config['choices']['strategy']} on {config['choices']['benchmark']}: {reason}")
@@ -200,6 +203,15 @@ def _build_model(node: Mapping[str, Any], input_shape: tuple[int, int, int], num
     if node.get("head"):
         model.classifier = _make("model.head", node["head"], in_features=model.feature_dim, num_classes=num_classes)
     return model
+
+
+def _without_owned(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The strategy's node without the values that it only sets elsewhere."""
+    from clx.validation import find, owned_keys  # noqa: PLC0415 - validation imports this module
+
+    target = find("strategy", node["_target_"])
+    foreign = owned_keys(target).keys() - inspect.signature(target).parameters.keys()
+    return {key: value for key, value in node.items() if key not in foreign}
 
 
 def _optimization(config: Mapping[str, Any]) -> tuple[Any, Any]:

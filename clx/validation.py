@@ -52,6 +52,7 @@ def check(config: Mapping[str, Any]) -> None:
     check_targets(config)
     for path, node in nodes(config):
         check_node(path, node)
+    check_owned(config)
 
 
 def check_keys(config: Mapping[str, Any]) -> None:
@@ -86,7 +87,7 @@ def check_ranges(config: Mapping[str, Any]) -> None:
 
 def _lookup(config: Any, key: str) -> Any:
     for part in key.split("."):
-        config = config[part]
+        config = config.get(part) if isinstance(config, Mapping) else None
     return config
 
 
@@ -125,11 +126,14 @@ def check_node(path: str, node: Mapping[str, Any]) -> None:
     target = find(path, node["_target_"])
     parameters = inspect.signature(target).parameters
     offered = OFFERED.get("regularizer" if path.startswith("regularizer.") else path, set())
-    own = {k: v for k, v in node.items() if k not in RESERVED and not (path == "model" and k == "head")}
+    owned = owned_keys(target).keys() - parameters.keys()
+    own = {
+        k: v for k, v in node.items() if k not in RESERVED and k not in owned and not (path == "model" and k == "head")
+    }
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in own:
             if key not in parameters:
-                names = [name for name in parameters if name not in offered]
+                names = [name for name in (*parameters, *owned) if name not in offered]
                 known = f"it has {', '.join(names)}" if names else "it has no keys"
                 raise Mistake(f"{path}.{key}: {node['_target_']} has no such key; {known}{nearest(key, names)}")
     annotations = _annotations(target)
@@ -144,6 +148,23 @@ def check_node(path: str, node: Mapping[str, Any]) -> None:
     missing = [name for name in required if name not in own and name not in offered]
     if missing:
         raise Mistake(f"{path}.{missing[0]}: {node['_target_']} needs this key and nothing sets it")
+
+
+def owned_keys(target: Any) -> Mapping[str, str]:
+    """key -> the key elsewhere that it sets: values that a strategy has under the paper's names."""
+    return getattr(target, "owned", {})
+
+
+def check_owned(config: Mapping[str, Any]) -> None:
+    """A value that a strategy sets elsewhere is the same there; the strategy's own key is the one to change."""
+    for key, other in owned_keys(find("strategy", config["strategy"]["_target_"])).items():
+        if key in config["strategy"]:
+            mine, theirs = config["strategy"][key], _lookup(config, other)
+            if mine != theirs:
+                raise Mistake(
+                    f"{other}={_text(theirs)}: this strategy sets it by strategy.{key}={_text(mine)}; "
+                    f"set strategy.{key} instead"
+                )
 
 
 def find(path: str, target: str) -> Any:

@@ -16,7 +16,7 @@ from clx.config import Built, Conflict, build, compose, plain
 from clx.data.batches import batches
 from clx.loop import run as runs
 from clx.store import checkpoint
-from clx.validation import check
+from clx.validation import check, find, owned_keys
 
 STRATEGIES = options("strategy")
 BUFFERS = [name for name in options("buffer") if name != "none"]
@@ -34,6 +34,7 @@ TINY = [
     "benchmark.data.test_per_class=4",
     "benchmark.data.noise=32.0",
     "benchmark.num_experiences=3",
+    "model=simple_mlp",
     "model.hidden_size=16",
     "trainer.epochs=2",
     "trainer.batch_size=16",
@@ -42,9 +43,26 @@ TINY = [
 ]
 
 
+# What a strategy's own defaults, made for larger networks and longer training, need to be on this one.
+SMALLER = {
+    "ar1": [
+        "strategy.latent_layer_num=1",
+        "strategy.freeze_below_layer=null",
+        "strategy.lr=0.1",
+        "strategy.inc_lr=0.1",
+    ],
+}
+
+
 def tiny(*overrides: str) -> dict[str, Any]:
     """A checked configuration: six classes of 4x4 noise, three experiences."""
-    config = plain(compose([*TINY, *overrides]))
+    words = [*TINY, *overrides]
+    chosen = next((word.removeprefix("strategy=") for word in words if word.startswith("strategy=")), "er")
+    words += SMALLER.get(chosen, [])
+    for key, other in owned_keys(find("strategy", compose(words).strategy._target_)).items():
+        # A value that the strategy has under a name of its own is set there too.
+        words += [f"strategy.{key}={word.partition('=')[2]}" for word in words if word.startswith(f"{other}=")][-1:]
+    config = plain(compose(words))
     check(config)
     return config
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from torch import Tensor, nn
 
 from clx.model.base import Model
@@ -11,11 +13,8 @@ PAIRS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] 
 
 
 def _unit(before: int, after: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(inplace=True),
-    )
+    conv = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(after), relu=nn.ReLU(inplace=True)))
 
 
 class MobileNetV1(Model):
@@ -39,7 +38,9 @@ class MobileNetV1(Model):
                 f"latent_layer {latent_layer} is outside 0..{len(units) - 2}, the units before the pooling"
             )
         self.lat_features = nn.Sequential(*units[: latent_layer + 1])
-        self.end_features = nn.Sequential(*units[latent_layer + 1 :])
+        # Units keep their numbers in their names, wherever the cut is.
+        rest = {str(number): unit for number, unit in enumerate(units) if number > latent_layer}
+        self.end_features = nn.Sequential(OrderedDict(rest))
         self.feature_dim = before
         self.classifier: nn.Module = nn.Linear(before, num_classes)
 

@@ -31,7 +31,7 @@ class SimpleMLP(Model):
         if not 0 <= drop_rate <= 1:
             raise ValueError(f"drop_rate {drop_rate} is outside [0, 1]")
         widths = [input_size] + [hidden_size] * hidden_layers
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU(inplace=True), nn.Dropout(drop_rate)]
         self.body = nn.Sequential(*layers)
@@ -39,4 +39,4 @@ class SimpleMLP(Model):
         self.classifier: nn.Module = nn.Linear(hidden_size, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        return self.body(x.flatten(1))
+        return self.body(x)

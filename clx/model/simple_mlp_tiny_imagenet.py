@@ -12,9 +12,9 @@ class SimpleMLP_TinyImageNet(Model):  # noqa: N801 - the name that people know i
 
     def __init__(self, num_classes: int = 200, input_size: int = 3 * 64 * 64) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(input_size, 1024), nn.ReLU(inplace=True), nn.Dropout(0.5))
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(input_size, 1024), nn.ReLU(inplace=True), nn.Dropout(0.5))
         self.feature_dim = 1024
         self.classifier: nn.Module = nn.Linear(1024, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        return self.body(x.flatten(1))
+        return self.body(x)
