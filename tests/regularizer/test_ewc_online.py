@@ -223,7 +223,7 @@ def test_weight_0_is_finetune(head: str, train_tiny: Any) -> None:
         for regularizers in ({}, {"ewc": make(0.0)}, {"ewc": make(10.0)})
     )
     torch.testing.assert_close(weightless, plain, rtol=0, atol=0)
-    assert not torch.equal(weighty["body.0.weight"], plain["body.0.weight"])
+    assert not torch.equal(weighty["body.1.weight"], plain["body.1.weight"])
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.1])

@@ -113,7 +113,7 @@ def test_capacity_0_is_finetune(head: str, train_tiny: Any) -> None:
         for capacity in (0, 8)
     )
     torch.testing.assert_close(neutral, plain, rtol=0, atol=0)
-    assert not torch.equal(projected["body.0.weight"], plain["body.0.weight"])
+    assert not torch.equal(projected["body.1.weight"], plain["body.1.weight"])
 
 
 def test_what_is_refused(make_linear: Any, make_benchmark: Any) -> None:

@@ -80,7 +80,7 @@ def test_capacity_0_and_replay_size_0_are_finetune(head: str, train_tiny: Any) -
         neutral = train_tiny(lambda model, c=capacity, r=replay_size: ER(model, reservoir(c), replay_size=r), head)
         torch.testing.assert_close(neutral, plain, rtol=0, atol=0)
     replayed = train_tiny(lambda model: ER(model, reservoir(6), replay_size=4), head)
-    assert not torch.equal(replayed["body.0.weight"], plain["body.0.weight"])
+    assert not torch.equal(replayed["body.1.weight"], plain["body.1.weight"])
 
 
 def test_what_is_refused(make_linear: Any, make_benchmark: Any) -> None:
