@@ -156,7 +156,12 @@ def build(config: Mapping[str, Any]) -> Built:
     model = _build_model(config["model"], benchmark.input_shape, benchmark.num_classes)
     buffer = _make("buffer", config["buffer"], seed=config["seed"]) if config["buffer"].get("_target_") else None
     strategy = _make(
-        "strategy", _without_owned(config["strategy"]), model=model, buffer=buffer, num_classes=benchmark.num_classes
+        "strategy",
+        _without_owned(config["strategy"]),
+        model=model,
+        buffer=buffer,
+        num_classes=benchmark.num_classes,
+        seed=config["seed"],
     )
     reason = strategy.conflict(benchmark)
     if reason:

@@ -24,7 +24,7 @@ OFFERED = {
     "model": {"input_shape", "input_size", "in_channels", "image_size"},
     "model.head": {"in_features", "num_classes"},
     "buffer": {"seed"},
-    "strategy": {"model", "buffer", "num_classes"},
+    "strategy": {"model", "buffer", "num_classes", "seed"},
     "regularizer": {"seed"},
     "optimizer": {"params"},
     "scheduler": {"optimizer", "T_max", "epochs", "steps"},
