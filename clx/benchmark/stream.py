@@ -13,6 +13,7 @@ from typing import Generic, Literal, TypeVar, overload
 import torch
 from torch import Tensor
 
+from clx.data.augment import Augmented
 from clx.data.dataset import Arrays, DataSet
 from clx.data.transform import ToInput
 from clx.runtime import seed as seeding
@@ -86,6 +87,7 @@ class Benchmark(ABC):
     image_size: int | None = None
     channels: int | None = None
     resize: Literal["pad", "interpolate"] = "pad"
+    augment: list[str] | None = None  # of training images; None = the data set's own
     root: str | None = None  # folder of this data set's files
 
     def __post_init__(self) -> None:
@@ -110,7 +112,8 @@ class Benchmark(ABC):
             channels=self.channels,
             resize=self.resize,
         )
-        self.transform = Transform(to_input, to_input)
+        names = self.data.augment if self.augment is None else self.augment
+        self.transform = Transform(Augmented(to_input, names) if names else to_input, to_input)
 
     @abstractmethod
     def partition(self) -> list[tuple[int, ...]]:

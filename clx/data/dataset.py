@@ -34,6 +34,7 @@ class DataSet(ABC):
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    augment: tuple[str, ...] = ()  # of training images, as the field does with this set
 
     def places(self, root: Path) -> list[Path]:
         """The folders that are looked in, first to last; none for data that needs no files."""
