@@ -219,7 +219,7 @@ class Benchmark(ABC):
         arrays = self.load()[0]
         rows, held_out = [], []
         for label in self.groups[i]:
-            mine = (arrays.y == label).nonzero().squeeze(1)[: self.samples_per_class]
+            mine = self.rows(i, arrays, label)[: self.samples_per_class]
             count = round(len(mine) * self.validation_fraction)
             if count:  # drawn for each class on its own, so that its share is exact
                 draw = seeding.generator("validation", self.order_seed, i, label)
@@ -231,6 +231,10 @@ class Benchmark(ABC):
             rows.append(mine[count:])
             held_out.append(mine[:count])
         return self._samples(i, arrays, rows), self._samples(i, arrays, held_out)
+
+    def rows(self, i: int, arrays: Arrays, label: int) -> Tensor:
+        """Where in the training arrays the samples of one class are that experience i has."""
+        return (arrays.y == label).nonzero().squeeze(1)
 
     def _test(self, i: int) -> Samples:
         arrays = self.load()[1]
