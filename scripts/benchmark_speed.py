@@ -5,7 +5,9 @@ gives a ratio, and the median of the ratios is the result. Compare nothing acros
 
 finetune, er: training on five experiences. multi_head: one forward pass of 256 samples of 20 tasks with 5
 classes each, against the backbone and one linear layer of 100 units. growth: milliseconds that a head of 512
-features needs to adapt to 10 more classes, over 1,000 experiences; its bare side copies the old rows.
+features needs to adapt to 10 more classes, over 1,000 experiences; its bare side copies the old rows. ar1: the second
+epoch of an experience of 800 images of 3x64x64 through MobileNetV1 cut at unit 19, beside 100 stored latents, as a
+multiple of its first one, in which everything below the cut is computed.
 
     .venv/bin/python scripts/benchmark_speed.py [--case finetune] [--pairs 7] [--json FILE]
 """
@@ -19,6 +21,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,15 +30,19 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from clx.benchmark.split import Split
+from clx.buffer.latent_replay import LatentReplay
 from clx.buffer.reservoir import Reservoir
 from clx.data.dataset import DataSet
 from clx.data.mnist import MNIST
 from clx.data.synthetic import Synthetic
 from clx.loop.trainer import Trainer
 from clx.model.dynamic import model_adaptation
+from clx.model.head.cwr import CWRClassifier
 from clx.model.head.incremental import IncrementalClassifier
 from clx.model.head.multi_head import MultiHeadClassifier
+from clx.model.mobilenet_v1 import MobileNetV1
 from clx.model.simple_mlp import SimpleMLP
+from clx.strategy.ar1 import AR1
 from clx.strategy.er import ER
 from clx.strategy.finetune import Finetune
 from clx.types import Experience
@@ -184,6 +191,49 @@ def report_growth() -> dict[str, float]:
     return found
 
 
+def ar1_seconds(epochs: int) -> float:
+    """Seconds of AR1's second experience, of that many epochs."""
+    torch.manual_seed(0)
+    data = Synthetic([3, 64, 64], num_classes=4, train_per_class=400, test_per_class=1, noise=32.0, seed=0)
+    first, second = Split(data=data, num_experiences=2).train
+    model = MobileNetV1()
+    model.classifier = CWRClassifier(model.feature_dim)
+    strategy = AR1(
+        model,
+        LatentReplay(100, 0),
+        inc_lr=0.001,
+        init_update_rate=0.01,
+        inc_update_rate=5e-5,
+        max_r_max=1.25,
+        max_d_max=0.5,
+        inc_step=4.1e-5,
+        freeze_below_layer=None,
+        latent_layer_num=19,
+        train_mb_size=64,
+    )
+    trainer = Trainer(strategy, partial(torch.optim.SGD, lr=0.01), epochs=1, batch_size=64, device="cpu")
+    few = replace(first, train=first.data[torch.randperm(len(first.data))[:100]])
+    trainer.train(few)
+    before, trainer.settings.epochs = trainer.train_seconds, epochs
+    trainer.train(second)
+    return trainer.train_seconds - before
+
+
+def report_ar1(pairs: int) -> dict[str, float]:
+    """Median over the pairs of (second epoch) / (first epoch)."""
+    ratios = []
+    for _ in range(pairs):
+        one, two = ar1_seconds(1), ar1_seconds(2)
+        ratios.append((two - one) / one)
+    found = {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios), "pairs": pairs}
+    print(
+        f"ar1        second epoch / first epoch {found['ratio']:.3f}  "
+        f"[{found['ratio_low']:.3f}, {found['ratio_high']:.3f}] of {pairs} pairs",
+        flush=True,
+    )
+    return found
+
+
 Timed = Callable[[], float]
 
 
@@ -220,21 +270,25 @@ def measure(bare: Timed, ours: Timed, pairs: int) -> dict[str, float]:
 def main() -> None:
     """Print a line for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", action="append", help="finetune, er, multi_head, growth (default: all)")
+    parser.add_argument("--case", action="append", help="finetune, er, multi_head, growth, ar1 (default: all)")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--json", help="write the numbers into this file")
     args = parser.parse_args()
     benchmark = Split(data=data_set(), num_experiences=EXPERIENCES, root=str(root()))
     known = cases(benchmark, tensors(benchmark))
-    names = [*known, "growth"]
+    reports: dict[str, Callable[[], dict[str, float]]] = {
+        "growth": report_growth,
+        "ar1": partial(report_ar1, args.pairs),
+    }
+    names = [*known, *reports]
     unknown = set(args.case or []) - set(names)
     if unknown:
         parser.error(f"--case {unknown.pop()}: there are {', '.join(names)}")
     print(f"{benchmark.data.name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.machine()}")
     results = {}
     for name in args.case or names:
-        if name == "growth":
-            results[name] = report_growth()
+        if name in reports:
+            results[name] = reports[name]()
             continue
         results[name] = found = measure(*known[name], args.pairs)
         print(

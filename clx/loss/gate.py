@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LEAST = -1000.0  # log of the weight of an expert that is not chosen
+
 
 def reconstruction_error(target: Tensor, reconstruction: Tensor) -> Tensor:
     """Mean squared error of each sample: target, reconstruction [B, D] -> [B]."""
@@ -34,10 +36,9 @@ def gate(errors: Tensor, temp: float) -> Tensor:
 def mixture(logits: Tensor, probabilities: Tensor, k: int) -> Tensor:
     """log of the class probabilities of the k most probable experts, weighted by the gate.
 
-    logits [T, B, K]: -inf in the columns that an expert does not have; probabilities [B, T]. Returns [B, K].
+    logits [T, B, K]: -inf in the columns that an expert does not have; probabilities [B, T]. Returns [B, K]. The other
+    experts weigh next to nothing, so their classes keep an order of their own, for whoever knows the task.
     """
     kept, chosen = probabilities.topk(k, dim=1)  # [B, k]
-    weights = (kept / kept.sum(1, keepdim=True)).log()
-    log_p = logits.log_softmax(2).transpose(0, 1)  # [B, T, K]
-    mine = log_p.gather(1, chosen.unsqueeze(2).expand(-1, -1, log_p.shape[2]))
-    return torch.logsumexp(mine + weights.unsqueeze(2), 1)
+    weights = torch.full_like(probabilities, LEAST).scatter(1, chosen, (kept / kept.sum(1, keepdim=True)).log())
+    return torch.logsumexp(logits.log_softmax(2).transpose(0, 1) + weights.unsqueeze(2), 1)

@@ -75,6 +75,8 @@ class PNN(MultiTaskModule, Model):  # type: ignore[misc]  # forward answers None
         self.num_layers, self.input_size, self.adapter = num_layers, input_size, adapter
         self.feature_dim = hidden_features_per_column
         self.columns = nn.ModuleList()  # in the order of known_tasks
+        self.register_buffer("num_frozen", torch.tensor(0))  # the first columns, which are trained no more
+        self.num_frozen: Tensor
         self.classifier: nn.Module = MultiHeadClassifier(hidden_features_per_column)
         self.register_buffer("like", torch.empty(0), persistent=False)  # of the device and dtype of new columns
         self.like: Tensor
@@ -82,6 +84,7 @@ class PNN(MultiTaskModule, Model):  # type: ignore[misc]  # forward answers None
     def adaptation(self, experience: Experience) -> None:
         super().adaptation(experience)
         if len(self.columns) < len(self.known_tasks):
+            self.num_frozen.fill_(len(self.columns))
             self.columns.requires_grad_(False)
         self._make_columns(len(self.known_tasks))
 
@@ -94,10 +97,9 @@ class PNN(MultiTaskModule, Model):  # type: ignore[misc]  # forward answers None
         """Make the columns of what is loaded: a grown net loads into a fresh one. (torch's hook for modules.)"""
         start = f"{prefix}columns."
         names = {key.removeprefix(start).split(".")[0] for key in state_dict if key.startswith(start)}
-        if len(names) > len(self.columns):
-            self._make_columns(len(names))
-            self.columns[:-1].requires_grad_(False)
+        self._make_columns(len(names))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+        self.columns[: int(self.num_frozen)].requires_grad_(False)
 
     def features(self, x: Tensor, task_labels: int | Sequence[int] | Tensor | None = None) -> Tensor:
         """x [B, ...] -> features [B, hidden_features_per_column] of each sample's own column."""

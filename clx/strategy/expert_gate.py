@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.optim.lr_scheduler import ConstantLR
 
 from clx.buffer.base import Buffer
 from clx.loss.distillation import distillation
@@ -134,6 +135,7 @@ class ExpertGate(Finetune):
             batch_size=self.ae_train_mb_size,
             parameters=[{"params": list(own.parameters())}],
             optimizer=partial(torch.optim.Adam, lr=self.ae_lr),
+            scheduler=partial(ConstantLR, factor=1.0),  # the run's is for the experts
             observe=self.observe_codes,
         )
         related, degree = self.most_related(codes[held.to(codes.device)])
@@ -218,5 +220,4 @@ class ExpertGate(Finetune):
         logits = features.new_full((len(self.experts), len(x), self.K), -math.inf)
         for number, columns in enumerate(self.columns):
             logits[number][:, list(columns)] = self.experts[number](features)
-        scores = mixture(logits, gate(errors, self.temp), min(self.top_k, len(self.experts)))
-        return scores.clamp(min=torch.finfo(scores.dtype).min)
+        return mixture(logits, gate(errors, self.temp), min(self.top_k, len(self.experts)))

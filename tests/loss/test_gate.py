@@ -46,3 +46,4 @@ def test_mixture(k: int, expected: list[float]) -> None:
     """Gate .7 and .3. One expert: its own probabilities; both: .7 (.5, .5, 0) + .3 (0, 0, 1)."""
     scores = mixture(LOGITS, torch.tensor([[0.7, 0.3]]), k)
     assert scores.exp()[0].tolist() == pytest.approx(expected)
+    assert bool(torch.isfinite(scores).all())
