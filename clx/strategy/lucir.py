@@ -71,6 +71,8 @@ class LUCIR(Finetune):
     def conflict(self, benchmark: Any) -> str | None:
         if not isinstance(self.model.classifier, SplitCosine):
             return "model/head: LUCIR compares angles, old and new apart; set model/head=split_cosine"
+        if self.model.task_features:
+            return "model: LUCIR needs features that do not depend on the task; choose another model"
         streams = benchmark.train.classes
         fresh = [len(set(classes) - set().union(*streams[:i])) for i, classes in enumerate(streams)]
         fewest = min((count for count in fresh[1:] if count), default=self.K)

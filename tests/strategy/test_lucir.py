@@ -13,6 +13,7 @@ from clx.buffer.herding import Herding
 from clx.loop.trainer import Trainer
 from clx.model.base import Model
 from clx.model.head.split_cosine import SplitCosine
+from clx.model.pnn import PNN
 from clx.strategy.ft_exemplars import FTExemplars
 from clx.strategy.lucir import LUCIR
 from clx.types import Batch, Experience, Samples
@@ -165,6 +166,9 @@ def test_each_part_alone_makes_a_difference(part: dict[str, Any], train_tiny: An
 
 def test_what_does_not_fit(make_benchmark: Any, make_model: Any) -> None:
     assert "set model/head=split_cosine" in str(lucir(make_model()).conflict(make_benchmark()))
+    net = PNN()
+    net.classifier = SplitCosine(net.feature_dim)
+    assert "depend on the task" in str(lucir(net).conflict(make_benchmark()))
     model = make_model("split_cosine")
     assert "strategy.K=3 > 2 new classes" in str(lucir(model, K=3).conflict(make_benchmark()))
     assert lucir(model, K=3, lw_mr=0.0).conflict(make_benchmark()) is None
