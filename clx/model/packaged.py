@@ -31,9 +31,14 @@ class Packaged(Model):
     native_size = 224  # what a package's network is made for; subclasses set it when they build one
 
     def __init__(
-        self, num_classes: int, name: str, weights: str | None, input_shape: Shape, names: Sequence[str]
+        self,
+        num_classes: int = 10,
+        name: str = "resnet18",
+        weights: str | None = None,
+        input_shape: Shape = (3, 224, 224),
     ) -> None:
         super().__init__()
+        names = self.names()
         if name.split(".", maxsplit=1)[0] not in names:
             raise ValueError(f"name {name!r}: {self.package} has no such network{_nearest(name, names)}")
         self.padding = (0, 0)  # right and left, bottom and top together
@@ -49,6 +54,10 @@ class Packaged(Model):
                     "image instead of its frame), or choose another network"
                 ) from error
         self.classifier: nn.Module = nn.Linear(self.feature_dim, num_classes)
+
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """The networks that the package has."""
 
     @abstractmethod
     def build(self, name: str, weights: str | None) -> nn.Module:

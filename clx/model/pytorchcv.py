@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ class PytorchcvNet(Packaged):
         weights: str | None = None,
         input_shape: Shape = (3, 32, 32),
     ) -> None:
-        super().__init__(num_classes, name, weights, input_shape, list(_provider()._models))
+        super().__init__(num_classes, name, weights, input_shape)
+
+    def names(self) -> Sequence[str]:
+        return list(_provider()._models)
 
     def build(self, name: str, weights: str | None) -> nn.Module:
         make = _provider().get_model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -10,7 +11,7 @@ from urllib.request import getproxies
 
 from torch import nn
 
-from clx.model.packaged import Packaged, Shape, fetched, unknown_weights
+from clx.model.packaged import Packaged, fetched, unknown_weights
 from clx.runtime.torchvision import torchvision  # timm imports it, and it must come through this door
 
 
@@ -40,14 +41,8 @@ class TimmNet(Packaged):
 
     package = "timm"
 
-    def __init__(
-        self,
-        num_classes: int = 10,
-        name: str = "resnet18",
-        weights: str | None = None,
-        input_shape: Shape = (3, 224, 224),
-    ) -> None:
-        super().__init__(num_classes, name, weights, input_shape, _timm().list_models())
+    def names(self) -> Sequence[str]:
+        return _timm().list_models()
 
     def build(self, name: str, weights: str | None, **options: Any) -> nn.Module:
         timm = _timm()

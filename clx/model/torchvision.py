@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from clx.model.packaged import Packaged, Shape, fetched, unknown_weights
+from clx.model.packaged import Packaged, fetched, unknown_weights
 from clx.runtime.torchvision import torchvision
 
 
@@ -16,15 +17,8 @@ class TorchvisionNet(Packaged):
 
     package = "torchvision"
 
-    def __init__(
-        self,
-        num_classes: int = 10,
-        name: str = "resnet18",
-        weights: str | None = None,
-        input_shape: Shape = (3, 224, 224),
-    ) -> None:
-        names = torchvision.models.list_models(module=torchvision.models)
-        super().__init__(num_classes, name, weights, input_shape, names)
+    def names(self) -> Sequence[str]:
+        return torchvision.models.list_models(module=torchvision.models)
 
     def build(self, name: str, weights: str | None, **options: Any) -> nn.Module:
         make = torchvision.models.get_model

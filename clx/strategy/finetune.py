@@ -105,6 +105,10 @@ class Finetune(nn.Module):
         if self.buffer is not None:
             self.buffer.consolidate(experience, self.embed)
 
+    def forward(self, x: Tensor, task_labels: Tensor | None = None) -> Tensor:
+        """x [B, ...] -> the model's logits [B, K]."""
+        return self.model(x, task_labels)
+
     def inference(self, x: Tensor, task_labels: Tensor | None = None) -> Tensor:
         """x [B, ...] -> scores [B, K]; the largest is the prediction."""
         return self.model(x, task_labels)

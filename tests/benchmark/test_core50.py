@@ -47,6 +47,13 @@ def write(path: Path, entries: list[tuple[int, int, int]]) -> None:
     path.write_text("".join(f"{name(s, o, f)} {o - 1}\n" for s, o, f in entries))
 
 
+def relabel(folder: Path, labels: dict[int, int]) -> None:
+    """Give each object another label in every list of the folder, as the published NC lists do in each run."""
+    for path in folder.glob("*.txt"):
+        images = [line.split(" ")[0] for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{image} {labels[int(image.split('/')[1][1:])]}\n" for image in images))
+
+
 def core50(root: Path, categories: bool = False, **keys: Any) -> CORe50:
     return CORe50(data=Images(categories), root=str(root), **keys)
 
@@ -85,19 +92,43 @@ def test_categories(root: Path) -> None:
     assert benchmark.num_classes == 2
 
 
+@pytest.mark.parametrize(("categories", "columns"), [(False, {3: 0, 1: 1, 6: 2}), (True, {3: 0, 1: 0, 6: 1})])
+def test_an_object_keeps_its_class_whatever_a_list_calls_it(
+    categories: bool, columns: dict[int, int], root: Path
+) -> None:
+    """NC numbers the objects as they arrive, here 3 -> 0, 1 -> 1, 6 -> 2; object 6 is of category 1 all the same."""
+    relabel(root / "core50" / FOLDERS["nc"] / "run0", {3: 0, 1: 1, 6: 2})
+    benchmark = core50(root, categories, protocol="nc")
+    for samples in (*(experience.data for experience in benchmark.train), benchmark.test[0]):
+        assert samples.y.tolist() == [columns[o] for o in samples.raw[:, 1, 0, 0].tolist()]
+    for experience in benchmark.train:
+        assert set(experience.data.y.tolist()) == set(experience.classes)
+
+
 def test_an_image_that_is_not_there(root: Path) -> None:
     path = root / "core50" / "NIC_v2_391" / "run0" / "train_batch_01_filelist.txt"
     path.write_text(f"{name(3, 1, 0)} 0\n")  # a test image
     with pytest.raises(DamagedData, match=r"s3/o1/C_03_01_000\.png is in a file list and not among"):
         core50(root).train[1]
-    path.write_text("nonsense\n")
-    with pytest.raises(DamagedData, match=r"the line 'nonsense' is not an image and its class"):
-        core50(root)
+    for line in ("nonsense", "s1/o51/C_01_51_000.png 50", "s1/o1/C_01_01_000.png x", "C_01_01_000.png 0"):
+        path.write_text(f"{line}\n")
+        with pytest.raises(DamagedData, match=f"the line '{line}' is not an image and its class"):
+            core50(root)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"num_experiences": 3}, {"init_classes": 2}, {"class_order": [1, 0]}, {"shuffle": True}, {"run": 10}, {"run": -1}],
+    [
+        {"num_experiences": 3},
+        {"init_classes": 2},
+        {"class_order": [1, 0]},
+        {"shuffle": True},
+        {"run": 10},
+        {"run": -1},
+        {"scenario": "task_incremental"},
+        {"task_labels": True},
+        {"task_labels": [0, 1, 2]},
+    ],
 )
 def test_keys_that_the_lists_decide(wrong: dict[str, Any], root: Path) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))} "):

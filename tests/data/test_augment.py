@@ -24,6 +24,7 @@ def test_each_crop_is_a_window_of_its_padded_image() -> None:
     x = images(200)
     out, padded, shifts = crop(x), functional.pad(x, [4] * 4), set()
     assert out.shape == x.shape
+    assert out.is_contiguous()  # a model may view it
     for image, wide in zip(out, padded, strict=True):
         found = [(r, c) for r in range(9) for c in range(9) if torch.equal(image, wide[:, r : r + 6, c : c + 5])]
         assert found

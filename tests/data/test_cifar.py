@@ -91,6 +91,22 @@ def test_a_file_is_missing(tmp_path: Path) -> None:
         CIFAR().load(tmp_path)
 
 
+def test_a_whole_form_stands_in_for_one_that_lacks_a_file(tmp_path: Path) -> None:
+    write(tmp_path, "cifar10", "binary")
+    write(tmp_path, "cifar10", "pickle")
+    (tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin").unlink()
+    assert {path.parent.name for path in CIFAR().files(tmp_path)} == {"cifar-10-batches-py"}
+
+
+def test_an_archive_stands_in_for_what_was_not_wholly_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack(tmp_path, "cifar10", "binary", monkeypatch)
+    write(tmp_path, "cifar10", "binary")
+    (tmp_path / "cifar-10-batches-bin" / "test_batch.bin").unlink()
+    assert CIFAR().files(tmp_path) == [archive]
+
+
 def test_a_file_is_cut_short(tmp_path: Path) -> None:
     write(tmp_path, "cifar100", "binary")
     path = tmp_path / "cifar-100-binary" / "train.bin"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clx.data.core50 import CORe50
+from clx.data.core50 import CORe50, room
 from clx.data.dataset import DamagedData, MissingData
 
 
@@ -60,6 +60,32 @@ def test_a_damaged_image(tmp_path: Path) -> None:
     Image.new("RGB", (64, 32)).save(path)
     with pytest.raises(DamagedData, match=r"an image of 64x32, expected 128x128"):
         CORe50().load(tmp_path)
+
+
+def test_a_chunk_that_no_png_has(tmp_path: Path) -> None:
+    """Pillow raises SyntaxError, not OSError, where a name of bytes that are no letters follows the header's chunk."""
+    path = tree(tmp_path) / "core50_128x128" / "s1" / "o1" / "C_01_01_000.png"
+    content = path.read_bytes()
+    first = 8 + 25  # signature, the header's chunk
+    path.write_bytes(content[: first + 4] + b"\x10\xb0\x00\x00" + content[first + 8 :])
+    with pytest.raises(DamagedData, match=r"C_01_01_000\.png: not a whole image"):
+        CORe50().load(tmp_path)
+
+
+def test_images_are_decoded_to_disk(tmp_path: Path) -> None:
+    """8 GB need not fit into memory; nothing but the cache's own four files stays behind."""
+    tree(tmp_path)
+    train, _ = CORe50().load(tmp_path)
+    assert isinstance(room((2, 3), tmp_path / "cache"), np.memmap)
+    assert len(list((tmp_path / "cache").iterdir())) == 4
+    assert train.x[:, 1, 0, 0].tolist() == [1, 1, 2, 2, 6, 6] * 2
+
+
+def test_where_nothing_can_be_written_memory_will_do(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder would be")
+    tree(tmp_path)
+    assert not isinstance(room((2, 3), tmp_path / "cache"), np.memmap)
+    assert CORe50().load(tmp_path)[1].x[:, 1, 0, 0].tolist() == [1, 1, 2, 2, 6, 6]
 
 
 def test_a_folder_of_another_name(tmp_path: Path) -> None:

@@ -29,7 +29,10 @@ class Tiny(Packaged):
 
     def __init__(self, weights: str | None = None, input_shape: Any = (3, 8, 8), patch: int = 1, name: str = "net"):
         self.patch = patch
-        super().__init__(5, name, weights, input_shape, ["net", "network"])
+        super().__init__(5, name, weights, input_shape)
+
+    def names(self) -> list[str]:
+        return ["net", "network"]
 
     def build(self, name: str, weights: str | None) -> nn.Module:
         return Net(self.patch)

@@ -142,3 +142,10 @@ def test_task_labels_reach_the_model(make_model: Callable[..., Any]) -> None:
     for logits in (strategy.observe(Batch(x, torch.tensor([2, 0]), t)).logits, strategy.inference(x, t)):
         assert logits is not None
         assert (logits > -1000).tolist() == [[False, False, True, True], [True, True, False, False]]
+
+
+def test_forward_is_the_model(make_model: Any) -> None:
+    strategy = Finetune(make_model())
+    strategy.adaptation(Experience(index=0, classes=(0, 1, 2)))
+    x = torch.randn(3, 1, 4, 4)
+    assert torch.equal(strategy.eval()(x), strategy.model(x))
