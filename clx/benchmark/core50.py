@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clx.benchmark.stream import Benchmark, Stream
 from clx.data.core50 import CORe50 as Images
+from clx.data.core50 import object_class
 from clx.data.dataset import Arrays, DamagedData, MissingData
 from clx.types import Samples
 
@@ -31,7 +32,8 @@ class CORe50(Benchmark):
     Lomonaco et al. 2020, arXiv:1907.03799 (NICv2).
 
     protocol: which file lists; run: 0 to 9, the order that they are in. A class that comes again keeps its column.
-    There is one test set, all three test sessions; it is measured once all its classes have come.
+    There is one test set, all three test sessions; it is measured once all its classes have come. So there are no
+    task labels: its samples belong to no experience.
     """
 
     data: Images
@@ -42,6 +44,10 @@ class CORe50(Benchmark):
         for key in ("num_experiences", "init_classes", "classes_per_experience", "class_order"):
             if getattr(self, key) is not None:
                 raise ValueError(f"{key} {getattr(self, key)}: the file lists say that; set it to null")
+        if self.scenario == "task_incremental":
+            raise ValueError(f"scenario {self.scenario}: the one test set has no task labels; set class_incremental")
+        if self.task_labels not in (None, False):
+            raise ValueError(f"task_labels {self.task_labels}: the one test set has none; set it to null")
         if self.shuffle:
             raise ValueError("shuffle true: the file lists have an order, choose it with run; set it to false")
         if not 0 <= self.run <= 9:
@@ -69,12 +75,14 @@ class CORe50(Benchmark):
         return [self._read(path) for path in found]
 
     def _read(self, path: Path) -> list[tuple[str, int]]:
+        # The class is that of the object's folder: the lists of NC number the objects as they arrive, anew in each run.
         entries = []
         for line in path.read_text().splitlines():
             image, _, label = line.strip().rpartition(" ")
-            if not image or not label.isdigit() or int(label) >= 50:
+            own = object_class(image)
+            if own is None or not label.isdigit():
                 raise DamagedData(f"{path}: the line {line!r} is not an image and its class 0..49")
-            entries.append((image, int(label) // 5 if self.data.categories else int(label)))
+            entries.append((image, own // 5 if self.data.categories else own))
         return entries
 
     def partition(self) -> list[tuple[int, ...]]:

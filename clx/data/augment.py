@@ -22,7 +22,7 @@ def crop(x: Tensor) -> Tensor:
     rows = torch.arange(height, device=x.device) + shift[0]  # [B, H]
     columns = torch.arange(width, device=x.device) + shift[1]  # [B, W]
     image = torch.arange(batch, device=x.device).view(-1, 1, 1)
-    return padded[image, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
+    return padded[image, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2).contiguous()
 
 
 def flip(x: Tensor) -> Tensor:

@@ -65,17 +65,20 @@ class CIFAR(DataSet):
         ]
 
     def files(self, root: Path) -> list[Path]:
+        lacking = ""
         for _, folder, _, train, test in LAYOUTS[self.name]:
             wanted = [root / folder / name for name in (*train, *test)]
             there = [path.is_file() for path in wanted]
             if all(there):
                 return wanted
-            if any(there):
+            if any(there):  # of no matter where another form is whole
                 missing = [path.name for path, found in zip(wanted, there, strict=True) if not found]
-                raise MissingData(f"{root / folder} lacks {', '.join(missing)}; unpack the archive again")
+                lacking = lacking or f"{root / folder} lacks {', '.join(missing)}; unpack the archive again"
         for _, folder, *_ in LAYOUTS[self.name]:
             if (root / ARCHIVES[folder]).is_file():
                 return [root / ARCHIVES[folder]]
+        if lacking:
+            raise MissingData(lacking)
         looked = ", ".join(map(str, self.places(root)))
         raise MissingData(
             f"the files of {self.name} are in none of: {looked}\n"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -76,11 +80,21 @@ class CORe50(DataSet):
 
     def _part(self, root: Path, train: bool) -> Arrays:
         names, home = self.paths(root, train=train), self.home(root) / IMAGES
-        x = np.empty((len(names), *self.shape), np.uint8)
+        x = room((len(names), *self.shape), root / "cache")
         for row, name in enumerate(_shown(names, f"core50, {'training' if train else 'test'} images")):
             x[row] = decode(home / name)
         y = torch.tensor([number(name.split("/")[1]) - 1 for name in names], dtype=torch.int64)
         return Arrays(torch.from_numpy(x), y)
+
+
+def room(shape: tuple[int, ...], folder: Path) -> np.ndarray:
+    """An array of bytes in a file of that folder, which goes with it; in memory where none can be had."""
+    with suppress(OSError, AttributeError):  # no such folder, no room, or a system that cannot reserve it
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))  # a full disk shows here, not while writing
+            return np.memmap(file, np.uint8, "r+", shape=shape)
+    return np.empty(shape, np.uint8)
 
 
 def _shown(names: list[str], what: str) -> Iterator[str]:
@@ -96,6 +110,12 @@ def number(name: str) -> int:
     return int(name[1:])
 
 
+def object_class(image: str) -> int | None:
+    """0..49 of s1/o1/C_01_01_000.png as the lists write it; None where the name is none of them."""
+    found = re.fullmatch(r"s\d+/o(\d+)/[^/]+", image)
+    return int(found[1]) - 1 if found and 1 <= int(found[1]) <= OBJECTS else None
+
+
 def decode(path: Path) -> np.ndarray:
     """An image file as [3, 128, 128] bytes. Raises DamagedData with what was found."""
     from PIL import Image  # noqa: PLC0415 - of use here alone
@@ -103,7 +123,7 @@ def decode(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises, by the place of the damage
         raise DamagedData(f"{path}: not a whole image ({error}); unpack core50_128x128.zip again") from error
     if pixels.shape != (128, 128, 3):
         raise DamagedData(f"{path}: an image of {pixels.shape[1]}x{pixels.shape[0]}, expected 128x128")

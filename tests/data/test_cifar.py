@@ -98,9 +98,7 @@ def test_a_whole_form_stands_in_for_one_that_lacks_a_file(tmp_path: Path) -> Non
     assert {path.parent.name for path in CIFAR().files(tmp_path)} == {"cifar-10-batches-py"}
 
 
-def test_an_archive_stands_in_for_what_was_not_wholly_unpacked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_archive_stands_in_for_what_was_not_wholly_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = pack(tmp_path, "cifar10", "binary", monkeypatch)
     write(tmp_path, "cifar10", "binary")
     (tmp_path / "cifar-10-batches-bin" / "test_batch.bin").unlink()
