@@ -47,7 +47,8 @@ class Split:
         for position, name in enumerate(self.names):
             if at == name or (at in inside and at.startswith(f"{name}.")):
                 return position
-        known = sorted({*self.names, *inside})
+        within = {name for name in inside if name.startswith(tuple(f"{unit}." for unit in self.names))}
+        known = sorted({*self.names, *within})
         nearest = difflib.get_close_matches(at, known, n=3, cutoff=0.0)
         raise ValueError(f"latent_layer_num {at}: this model has no such layer; the nearest are {', '.join(nearest)}")
 
