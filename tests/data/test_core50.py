@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clx.data import core50
 from clx.data.core50 import CORe50, room
 from clx.data.dataset import DamagedData, MissingData
 
@@ -63,20 +64,22 @@ def test_a_damaged_image(tmp_path: Path) -> None:
 
 
 def test_a_chunk_that_no_png_has(tmp_path: Path) -> None:
-    """Pillow raises SyntaxError, not OSError, where a name of bytes that are no letters follows the header's chunk."""
+    """Pillow raises SyntaxError, not OSError, where the pixels' chunk says 20 bytes and goes on instead of ending."""
     path = tree(tmp_path) / "core50_128x128" / "s1" / "o1" / "C_01_01_000.png"
     content = path.read_bytes()
-    first = 8 + 25  # signature, the header's chunk
-    path.write_bytes(content[: first + 4] + b"\x10\xb0\x00\x00" + content[first + 8 :])
+    pixels = content.index(b"IDAT")
+    path.write_bytes(content[: pixels - 4] + (20).to_bytes(4, "big") + content[pixels:])
     with pytest.raises(DamagedData, match=r"C_01_01_000\.png: not a whole image"):
         CORe50().load(tmp_path)
 
 
-def test_images_are_decoded_to_disk(tmp_path: Path) -> None:
+def test_images_are_decoded_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 GB need not fit into memory; nothing but the cache's own four files stays behind."""
+    made: list[np.ndarray] = []
+    monkeypatch.setattr(core50, "room", lambda *wanted: made.append(room(*wanted)) or made[-1])
     tree(tmp_path)
     train, _ = CORe50().load(tmp_path)
-    assert isinstance(room((2, 3), tmp_path / "cache"), np.memmap)
+    assert [(type(x), x.shape) for x in made] == [(np.memmap, (12, 3, 128, 128)), (np.memmap, (6, 3, 128, 128))]
     assert len(list((tmp_path / "cache").iterdir())) == 4
     assert train.x[:, 1, 0, 0].tolist() == [1, 1, 2, 2, 6, 6] * 2
 
