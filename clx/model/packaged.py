@@ -1,13 +1,17 @@
-"""Networks of other packages as models of clx: their classifier off, their inputs fitted to the benchmark."""
+"""What networks of other packages share: fitted to the benchmark's images, their classifier off, weights from files."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import difflib
-import math
+import io
+import textwrap
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,197 +20,135 @@ from torch.nn import functional
 from clx.model.base import Model
 
 Shape = tuple[int, int, int]
+Size = tuple[int, int]
+T = TypeVar("T")
+# What networks raise for images that do not fit, or that were not thought of.
+REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class Packaged(Model):
-    """A network by its name in some package; subclasses say how it is built and what its classifier is called.
+    """A network by its name in some package; subclasses say how it is built and how weights get into it.
 
-    name: of the network. weights: null = random, a local file of a state_dict, or a name that the package knows;
-    "default" is its own choice. input_shape: (C, H, W) of the images. The first convolution takes C channels; images
-    are padded with zeros up to a whole number of patches, never cropped. Raises ValueError for a name or weights that
-    do not exist, weights that cannot be fetched, and images that the network cannot take.
+    name: of the network. weights: null = random, a local file of a state_dict, or a name that the package knows.
+    input_shape: (C, H, W) of the images; where the network would leave out their last row or column they get a frame
+    of zeros, the least that helps, unless they have the size that the network was made for. Raises ValueError for
+    a name or weights that do not exist, weights that cannot be fetched, and images that the network cannot take.
     """
 
     package: str
-    native_size = 224  # what a package's network is made for; subclasses set it when they build one
+    made_to_size = True  # the network depends on the size of its images; else it is built once
 
     def __init__(
-        self,
-        num_classes: int = 10,
-        name: str = "resnet18",
-        weights: str | None = None,
-        input_shape: Shape = (3, 224, 224),
+        self, num_classes: int, name: str, weights: str | None, input_shape: Shape, names: Sequence[str]
     ) -> None:
         super().__init__()
-        names = self.names()
-        if name.split(".", maxsplit=1)[0] not in names:
-            raise ValueError(f"name {name!r}: {self.package} has no such network{_nearest(name, names)}")
-        self.padding = (0, 0)  # right and left, bottom and top together
+        if name not in names:
+            raise ValueError(f"name {name}: {self.package} has no such network{nearest(name, names)}")
         with torch.random.fork_rng(devices=[], enabled=weights is not None):  # what is loaded needs no draws
-            body = self.build(name, weights)
-            try:
-                self.feature_dim = self._fit(body, name, weights, input_shape)
-            except (RuntimeError, AssertionError) as error:
-                reason = str(error).splitlines()[0][:120]
-                raise ValueError(
-                    f"input_shape {tuple(input_shape)}: {name} cannot take such images ({reason}); set "
-                    f"benchmark.image_size={self._size_that_fits(body)} (benchmark.resize=interpolate enlarges the "
-                    "image instead of its frame), or choose another network"
-                ) from error
+            self.body, self.padding, self.feature_dim = self._fit(name, input_shape)
+            if weights is not None:
+                right, bottom = self.padding
+                shape = (input_shape[0], input_shape[1] + bottom, input_shape[2] + right)
+                self.body = self.loaded(self.body, name, weights, shape)
         self.classifier: nn.Module = nn.Linear(self.feature_dim, num_classes)
 
     @abstractmethod
-    def names(self) -> Sequence[str]:
-        """The networks that the package has."""
+    def build(self, name: str, shape: Shape) -> nn.Module:
+        """The network without its classifier, for images of that shape (C, H, W), with random weights."""
 
     @abstractmethod
-    def build(self, name: str, weights: str | None) -> nn.Module:
-        """The complete network as the package makes it, with weights of the package where they are named."""
-
-    def resized(self, name: str, weights: str | None, side: tuple[int, int]) -> nn.Module | None:
-        """The same made for images of that side (H, W); None where the network does not depend on it."""
-        return None
+    def loaded(self, body: nn.Module, name: str, weights: str, shape: Shape) -> nn.Module:
+        """What build gave for that shape, with weights: a file, or a name of the package's."""
 
     @abstractmethod
-    def classifier_name(self, body: nn.Module) -> str:
-        """The dotted name of the layer that gives the class scores."""
+    def native_size(self, name: str) -> Size:
+        """(H, W) that the network was made for."""
 
-    def without_classifier(self, body: nn.Module) -> nn.Module:
-        """The network with the identity in the place of its classifier."""
-        return replace(body, self.classifier_name(body), Through())
-
-    @torch.no_grad()
-    def _fit(self, body: nn.Module, name: str, weights: str | None, shape: Shape) -> int:
-        """Make `body` of the network for such images; returns the number of features, found by trying."""
-        patch, (channels, height, width) = patch_size(body), shape
-        padded = (math.ceil(height / patch) * patch, math.ceil(width / patch) * patch)
-        self.padding = (padded[1] - width, padded[0] - height)
-        if padded != (self.native_size, self.native_size):
-            body = self.resized(name, weights, padded) or body
-        if weights is not None and Path(weights).is_file():
-            load_file(body, Path(weights), self.classifier_name(body))
-        fit_channels(body, channels, padded)
-        self.body = self.without_classifier(body).eval()
-        count = self.features(torch.zeros(2, *shape)).shape[1]
-        self.body.train()
-        return count
-
-    @torch.no_grad()
-    def _size_that_fits(self, body: nn.Module) -> int:
-        """The least of some usual sides of images that the network takes as the package makes it."""
-        for size in (32, 64, 96, 128):
-            try:
-                body.eval()(torch.zeros(2, 3, size, size))
-            except (RuntimeError, AssertionError, ValueError):
+    def _fit(self, name: str, shape: Shape) -> tuple[nn.Module, Size, int]:
+        """The body, the padding (right and left, bottom and top together) and the number of features."""
+        channels, height, width = shape
+        native = self.native_size(name)
+        body: nn.Module | None = None
+        reason, patch = "", 1
+        for size in sizes(height, width):
+            if size[0] % patch or size[1] % patch:
                 continue
-            return size
-        return self.native_size
+            padding = (size[1] - width, size[0] - height)
+            try:
+                if body is None or self.made_to_size:
+                    with warnings.catch_warnings():  # smaller than a patch; the next size is tried
+                        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+                        body = self.build(name, (channels, *size))
+                patch = patch_size(body)
+                features = probe(body, shape, padding)
+            except REFUSALS as error:
+                reason = reason or shorten(error)
+                continue
+            if size == native or bool(features.isnan().any(1).all()):
+                return body, padding, features.shape[1]
+            reason = reason or "it would leave out the last row or column"
+        advice = "" if (height, width) == native else f"set benchmark.image_size={native[0]}, with "
+        advice += "benchmark.resize=interpolate to enlarge the image instead of its frame, or " if advice else ""
+        raise ValueError(f"input_shape {tuple(shape)}: {name} cannot take such images ({reason}); {advice}"
+                         "choose another network")  # fmt: skip
 
     def features(self, x: Tensor) -> Tensor:
-        right, bottom = self.padding
-        if right or bottom:
-            x = functional.pad(x, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2))
-        return self.body(x).flatten(1)
+        return self.body(framed(x, self.padding)).flatten(1)
 
 
 class Through(nn.Module):
-    """The identity, in memory of its own: an activation in place may follow."""
+    """The identity, in the place of a classifier; in memory of its own: an activation in place may follow."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x, copied."""
         return x.clone()
 
 
-def fetched(make: Callable[[], nn.Module], weights: str) -> nn.Module:
-    """make(), which downloads; ValueError in one line where that fails."""
-    try:
-        return make()
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:100]
-        raise ValueError(
-            f"weights {weights}: could not be downloaded ({type(error).__name__}: {reason}); "
-            "give a local file, or null for random weights"
-        ) from error
+def sizes(height: int, width: int) -> list[Size]:
+    """The size itself, a few pixels more, and the next multiples of usual patches and strides, in this order."""
+    more = {(height + extra, width + extra) for extra in range(4)}
+    whole = {(-(-height // step) * step, -(-width // step) * step) for step in (8, 14, 16, 32)}
+    return sorted(more | whole)
 
 
-def unknown_weights(weights: str, known: Sequence[str]) -> ValueError:
-    """The error for a value that is neither a file nor a name."""
-    names = ", ".join(known) if known else "none that the package knows"
-    return ValueError(f"weights {weights}: neither a file nor one of {names}{_nearest(weights, known)}")
+def framed(x: Tensor, padding: Size) -> Tensor:
+    """x [B, C, H, W] with zeros around it; padding: pixels more in width and in height."""
+    right, bottom = padding
+    if not right and not bottom:
+        return x
+    return functional.pad(x, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2))
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+@torch.no_grad()
+def probe(body: nn.Module, shape: Shape, padding: Size) -> Tensor:
+    """Features [2, D] of an image with NaN in its last row, and of one with NaN in its last column; zeros elsewhere.
 
-
-def first_convolution(body: nn.Module) -> nn.Conv2d | None:
-    """The convolution that sees the image."""
-    return next((module for module in body.modules() if isinstance(module, nn.Conv2d)), None)
+    A network that sees these pixels answers with NaN. Tried in training mode too, where some refuse what they take in
+    eval mode; buffers and random numbers stay what they were.
+    """
+    empty = torch.zeros(2, *shape)
+    images = empty.clone()
+    images[0, :, -1], images[1, :, :, -1] = float("nan"), float("nan")
+    before = [buffer.clone() for buffer in body.buffers()]
+    with torch.random.fork_rng(devices=[]):
+        features = body.eval()(framed(images, padding))
+        outputs = (features, body.train()(framed(empty, padding)))
+    for buffer, value in zip(body.buffers(), before, strict=True):
+        buffer.copy_(value)
+    if not all(isinstance(output, Tensor) for output in outputs):
+        raise TypeError("it has several outputs")
+    return features.flatten(1)
 
 
 def patch_size(body: nn.Module) -> int:
     """The side of the patches that the first convolution cuts the image into; 1 where it does not."""
-    conv = first_convolution(body)
+    conv = next((module for module in body.modules() if isinstance(module, nn.Conv2d)), None)
     if conv is None or conv.kernel_size != conv.stride or conv.kernel_size[0] != conv.kernel_size[1]:
         return 1
     return conv.stride[0]
 
 
-@torch.no_grad()
-def fit_channels(body: nn.Module, channels: int, side: tuple[int, int]) -> None:
-    """Let the convolutions that see the image take that many channels, with the response to equal channels they had.
-
-    Each new channel gets the sum of the old weights over the channels, divided by the number of new ones.
-    """
-    first = first_convolution(body)
-    if first is None or first.in_channels == channels:
-        return
-    for conv in _seeing(torch.zeros(2, first.in_channels, *side), body):
-        if conv.groups != 1:
-            raise ValueError(f"input_shape ({channels}, ...): this network takes {conv.in_channels} channels alone")
-        weight = conv.weight.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels
-        conv.weight, conv.in_channels = nn.Parameter(weight), channels
-
-
-def _seeing(image: Tensor, body: nn.Module) -> list[nn.Conv2d]:
-    """The convolutions that are handed the image itself; some networks begin with several side by side."""
-    found: list[nn.Conv2d] = []
-
-    def look(conv: nn.Module, args: tuple[Any, ...]) -> None:
-        if args[0] is image and isinstance(conv, nn.Conv2d):
-            found.append(conv)
-
-    handles = [m.register_forward_pre_hook(look) for m in body.modules() if isinstance(m, nn.Conv2d)]
-    try:
-        body.eval()(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    first = first_convolution(body)
-    return found or ([] if first is None else [first])
-
-
-def load_file(body: nn.Module, path: Path, classifier: str) -> None:
-    """Load a state_dict, or {"state_dict": ...}; classifier: entries below it may be missing or of another shape."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file as load_safetensors  # noqa: PLC0415 - comes with timm
-
-            state: Any = load_safetensors(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)
-        shapes = {name: tuple(value.shape) for name, value in state.items()}
-    except Exception as error:
-        raise ValueError(f"weights {path}: not a file of weights ({type(error).__name__})") from error
-    wanted = {name: tuple(value.shape) for name, value in body.state_dict().items()}
-    free = {name for name in wanted | shapes if name.startswith(f"{classifier}.")}
-    wrong = [name for name in {**wanted, **shapes} if name not in free and wanted.get(name) != shapes.get(name)]
-    if wrong:
-        first = "; ".join(f"{name}: {shapes.get(name)} in the file, {wanted.get(name)} here" for name in wrong[:3])
-        raise ValueError(f"weights {path}: {len(wrong)} entries do not fit ({first}); are they of this network?")
-    body.load_state_dict({k: v for k, v in state.items() if wanted.get(k) == shapes[k]}, strict=False)
+# -- the classifier and the channels ----------------------------------------------------------------------------
 
 
 def replace(body: nn.Module, name: str, other: nn.Module) -> nn.Module:
@@ -214,3 +156,121 @@ def replace(body: nn.Module, name: str, other: nn.Module) -> nn.Module:
     parent, _, child = name.rpartition(".")
     setattr(body.get_submodule(parent), child, other)
     return body
+
+
+def last_layer(body: nn.Module, inside: str = "") -> str:
+    """The dotted name of the last linear layer, or where there is none of the last convolution, below `inside`."""
+    below = [(name, module) for name, module in body.named_modules() if f"{name}.".startswith(inside and f"{inside}.")]
+    for kind in (nn.Linear, nn.Conv2d):
+        found = [name for name, module in below if isinstance(module, kind)]
+        if found:
+            return found[-1]
+    raise ValueError("it ends in no linear layer and no convolution")
+
+
+@torch.no_grad()
+def with_channels(weight: Tensor, channels: int) -> Tensor:
+    """A first convolution's weight [out, C, h, w] for that many channels: [out, channels, h, w].
+
+    One channel gets the sum over C. More get the old ones in turn, times C / channels, and all the same correction,
+    zero where C divides channels: the response to equal channels stays as it was.
+    """
+    old = weight.shape[1]
+    turns = weight[:, [channel % old for channel in range(channels)]] * (old / channels)
+    return turns + (weight.sum(1, keepdim=True) - turns.sum(1, keepdim=True)) / channels
+
+
+# -- weights ----------------------------------------------------------------------------------------------------
+
+
+def local_file(weights: str | None) -> Path | None:
+    """The file of that name, if there is one."""
+    path = Path(weights).expanduser() if weights else None
+    return path if path is not None and path.is_file() else None
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The state_dict in a file, or under "state_dict" in it. Nothing in the file is executed."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file  # noqa: PLC0415 - comes with timm
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state) if isinstance(state, Mapping) else state
+        if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+            raise TypeError(type(state).__name__)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("safetensors is not installed; pip install 'clx[timm]'") from error
+    except Exception as error:
+        raise ValueError(f"weights {path}: not a file of names and tensors ({type(error).__name__})") from error
+    shallow: Any = copy.copy(state)  # with the versions of the modules, which a dict of its items lacks
+    return shallow
+
+
+def load(body: nn.Module, state: dict[str, Tensor], weights: str, shape: Shape, spare: Sequence[str] = ()) -> None:
+    """Put a state_dict into a body; entries of its classifier, and of what `spare` names, are left out.
+
+    Convolutions that see the image take the weights of other numbers of channels.
+    """
+    taken_off = [name for name, module in body.named_modules() if isinstance(module, Through)]
+    left_out = tuple(f"{name}." for name in (*taken_off, *spare))
+    own = body.state_dict()
+    for name in list(state):
+        if name.startswith(left_out):
+            del state[name]
+        elif name in own and _other_channels(state[name], own[name], shape[0]):
+            state[name] = with_channels(state[name], shape[0])
+    try:
+        result = body.load_state_dict(state, strict=False)
+    except (RuntimeError, ValueError) as error:
+        raise misfit(weights, shorten(error)) from error
+    wrong = [f"{name} is missing" for name in result.missing_keys]
+    wrong += [f"{name} is too many" for name in result.unexpected_keys]
+    if wrong:
+        raise misfit(weights, ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if wrong[3:] else ""))
+
+
+def _other_channels(theirs: Tensor, own: Tensor, channels: int) -> bool:
+    if theirs.ndim != 4 or own.ndim != 4 or theirs.shape[1] == own.shape[1]:
+        return False
+    same = theirs.shape[0] == own.shape[0] and theirs.shape[2:] == own.shape[2:]
+    return same and own.shape[1] == channels and theirs.shape[1] in (1, 3)
+
+
+def misfit(weights: str, reason: str) -> ValueError:
+    """The error for weights of another network."""
+    return ValueError(f"weights {weights}: of another network ({reason}); give a file that fits, or null for random")
+
+
+def unknown_weights(weights: str, known: Sequence[str]) -> ValueError:
+    """The error for a value that is neither a file nor a name."""
+    names = f"one of {', '.join(known)}" if known else "a name that the package knows for this network"
+    return ValueError(
+        f"weights {weights}: neither a file nor {names}; give a path, or null for random{nearest(weights, known)}"
+    )
+
+
+def fetched(make: Callable[[], T], weights: str) -> T:
+    """make(), which downloads and prints; ValueError in one line where that fails."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return make()
+    except Exception as error:
+        raise ValueError(
+            f"weights {weights}: could not be downloaded ({type(error).__name__}: {shorten(error)}); "
+            "give a local file, or null for random weights"
+        ) from error
+
+
+def shorten(error: BaseException) -> str:
+    """What the error says, in a line of at most 120 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if not line.startswith("Error(s) in loading")]
+    return textwrap.shorten(" ".join(lines), 120, placeholder="...") or type(error).__name__
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """ "; did you mean A or B?" where known names are close, else nothing."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
