@@ -34,17 +34,18 @@ class LatentReplay(Buffer):
 
     def part(self, clock: Clock, count: int) -> Batch:
         """The count samples whose turn it is at that step; reads the clock alone, so asking twice gives the same."""
-        if not self.size or not count:
-            return self.sample(0) if not self.size else self.sample(self.size)[:0]
+        if not self.size:
+            return self.sample(0)
         positions = torch.arange(clock.step * count, (clock.step + 1) * count)
-        passes = (positions // self.size).unique().tolist()
+        first = clock.step * count // self.size
+        passes = range(first, max(first, ((clock.step + 1) * count - 1) // self.size) + 1)
         orders = [
             torch.randperm(
                 self.size, generator=seeding.generator("replay", self.seed, clock.experience, clock.phase, number)
             )
             for number in passes
         ]
-        index = torch.cat(orders)[positions - passes[0] * self.size]
+        index = torch.cat(orders)[positions - first * self.size]
         picked = {name: values[index].to(self.device) for name, values in self.rows.items()}
         return Batch(self.transform(picked["raw"]), picked["y"], picked["t"], picked["raw"])
 

@@ -210,14 +210,16 @@ class ExpertGate(Finetune):
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
         """x [B, ...] -> the gate's probability of each expert, [B, T]."""
-        codes = self.codes(self.model.features(x))
+        return self.gated(self.model.features(x))
+
+    def gated(self, features: Tensor) -> Tensor:
+        """The same of features [B, D]."""
+        codes = self.codes(features)
         return gate(torch.stack([autoencoder.error(codes) for autoencoder in self.autoencoders], 1), self.temp)  # type: ignore[operator]
 
     def inference(self, x: Tensor, task_labels: Tensor | None = None) -> Tensor:
         features = self.model.features(x)
-        codes = self.codes(features)
-        errors = torch.stack([autoencoder.error(codes) for autoencoder in self.autoencoders], 1)  # type: ignore[operator]
         logits = features.new_full((len(self.experts), len(x), self.K), -math.inf)
         for number, columns in enumerate(self.columns):
             logits[number][:, list(columns)] = self.experts[number](features)
-        return mixture(logits, gate(errors, self.temp), min(self.top_k, len(self.experts)))
+        return mixture(logits, self.gated(features), min(self.top_k, len(self.experts)))
