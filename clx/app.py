@@ -108,16 +108,8 @@ def _run(config: dict[str, Any], built: Built, store: RunStore) -> dict[str, Any
     # rerun asks for one more run of this command; stored, it would ask for ever
     store.begin(config | {"rerun": False}, _environment(config, built), trainer.finished)
     trainer.loggers = [store, *loggers(config)]
-    settings = config["trainer"]
     try:
-        result = runs.run(
-            benchmark,
-            trainer,
-            store,
-            title=title,
-            eval_every=settings["eval_every"],
-            checkpoint_every=settings["checkpoint_every"],
-        )
+        result = runs.run(benchmark, trainer, store, title=title, config=config)
     finally:
         for logger in trainer.loggers[1:]:
             logger.close()

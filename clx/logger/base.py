@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Training begins, or goes on at experience `first`."""
+    """Training begins, or goes on at experience `first` after `total_step` steps.
+
+    config: the whole resolved configuration, `choices` included; folder: the run's; empty and None from Python.
+    """
 
     title: str
     num_experiences: int
     first: int = 0
+    total_step: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,15 @@ class ExperienceDone:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run is over. metrics: the summary by name; matrix: the accuracy matrix, row 0 included."""
+    """The run is over. metrics, task_aware: the summaries by name; matrix, task_aware_matrix: the accuracy matrices,
+    row 0 included, None = not measured; cost: seconds, bytes and counts by name."""
 
     metrics: dict[str, float | None]
     matrix: list[list[float | None]]
     seconds: float
+    task_aware: dict[str, float | None] = field(default_factory=dict)
+    task_aware_matrix: list[list[float | None]] = field(default_factory=list)
+    cost: dict[str, float] = field(default_factory=dict)
 
 
 Event = RunStarted | StepDone | Evaluated | ExperienceDone | RunFinished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from clx.benchmark.stream import Benchmark
@@ -19,17 +20,19 @@ from clx.store.run import RunStore
 
 
 def run(
-    benchmark: Benchmark, trainer: Trainer, store: RunStore, *, title: str, eval_every: int, checkpoint_every: int
+    benchmark: Benchmark, trainer: Trainer, store: RunStore, *, title: str, config: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Train and evaluate every experience that is still to come, and draw the pictures; returns the result.
 
-    eval_every: as in the configuration (-1 = after the last experience only). title: "benchmark/strategy".
+    title: "benchmark/strategy", for people. config: the run's, whose trainer.eval_every (-1 = after the last
+    experience only) and trainer.checkpoint_every are kept here.
     """
+    eval_every, checkpoint_every = config["trainer"]["eval_every"], config["trainer"]["checkpoint_every"]
     begun = time.perf_counter()
     before = trainer.train_seconds + trainer.eval_seconds
     count, test = len(benchmark.train), benchmark.test
     trainer.attach(benchmark.transform)
-    trainer.emit(RunStarted(title, count, trainer.finished))
+    trainer.emit(RunStarted(title, count, trainer.finished, trainer.total_step, config, store.folder))
     if trainer.matrix is None:
         trainer.matrix = AccuracyMatrix(count, len(test))
     if trainer.finished == 0 and eval_every >= 0:
@@ -47,7 +50,16 @@ def run(
     result = _result(trainer, before + time.perf_counter() - begun)
     plot_accuracy(trainer.matrix.plain, title, store.folder / "accuracy.png")
     plot_matrix(trainer.matrix.plain, title, store.folder / "matrix.png")
-    trainer.emit(RunFinished(result["metrics"], result["accuracy_matrix"], result["cost"]["total_seconds"]))
+    trainer.emit(
+        RunFinished(
+            result["metrics"],
+            result["accuracy_matrix"],
+            result["cost"]["total_seconds"],
+            result["task_aware"],
+            result["task_aware_accuracy_matrix"],
+            result["cost"],
+        )
+    )
     return result
 
 

@@ -68,7 +68,8 @@ def start(parts: Parts, folder: Path, *, stop_after: int = -1, **options: int) -
     store.begin({"seed": 4}, {"device": "cpu"}, trainer.finished)
     trainer.loggers = [store, Interrupting(stop_after)]
     try:
-        result = run(benchmark, trainer, store, title="tiny", **{"eval_every": 0, "checkpoint_every": 1} | options)
+        config = {"trainer": {"eval_every": 0, "checkpoint_every": 1} | options}
+        result = run(benchmark, trainer, store, title="tiny", config=config)
         store.finish(result)
     finally:
         store.close()
