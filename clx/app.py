@@ -17,7 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import clx.folder  # noqa: F401 - its resolver names the folders, in every process that runs a job
-from clx.config import Built, Conflict, Mistake, Occupied, build, loggers, plain
+from clx.build import Built, build, loggers
+from clx.config import Conflict, Mistake, Occupied, plain
 from clx.store.files import read_json, read_yaml
 from clx.store.identity import difference, identity
 from clx.store.records import SCHEMA
@@ -35,6 +36,16 @@ def main(cfg: DictConfig) -> int:
     return execute(plain(cfg, hydra), Path(hydra.runtime.output_dir))
 
 
+def sweep_job(cfg: DictConfig) -> int:
+    """One of a sweep's jobs, in whichever process a launcher runs it; what it says goes to console.log."""
+    job: Any = OmegaConf.to_container(cfg.job)
+    os.chdir(job["cwd"])
+    folder = Path(job["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "console.log").open("a") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        return execute(job["config"], folder)
+
+
 def execute(config: dict[str, Any], folder: Path) -> int:
     """Run a configuration in its folder, or say that it is finished; every end is recorded in status.json.
 
@@ -42,8 +53,12 @@ def execute(config: dict[str, Any], folder: Path) -> int:
     """
     store = RunStore(folder)
     try:
-        with _terminable():
+        with terminable():
+            store.claim()
             return _execute(config, store)
+    except BlockingIOError:
+        _say(_who(folder))
+        return MISTAKEN
     except Occupied as occupied:
         _say(str(occupied))
         return MISTAKEN
@@ -78,12 +93,13 @@ def _failed(store: RunStore, reason: str) -> int:
 
 def _execute(config: dict[str, Any], store: RunStore) -> int:
     folder = store.folder
-    refuse_occupied(config, folder)
+    refuse_another(config, folder)
     status = read_status(folder)
     if not config["rerun"] and status["state"] == "finished" and (folder / "result.json").exists():
         accuracy = read_json(folder / "result.json")["metrics"]["average_accuracy"]
         print(f"already finished: average accuracy {_number(accuracy)}, {folder}\nrerun=true runs it again")
         return FINISHED
+    store.status("running")
     check(config)
     _set_threads(config["trainer"]["num_threads"])
     result = _run(config, build(config), store)
@@ -114,7 +130,13 @@ def _run(config: dict[str, Any], built: Built, store: RunStore) -> dict[str, Any
         for logger in trainer.loggers[1:]:
             logger.close()
     names = {"benchmark": choices["benchmark"], "strategy": choices["strategy"], "seed": config["seed"]}
-    return {"schema": SCHEMA, **names, **result}
+    return {"schema": SCHEMA, **names, "evaluated_on": config["trainer"]["evaluate_on"], **result}
+
+
+def _who(folder: Path) -> str:
+    status = read_status(folder)
+    process = f"process {status['pid']} on {status['host']}" if "pid" in status else "another process"
+    return f"{folder} is being run by {process}; wait for it"
 
 
 def load_data(benchmark: Any) -> None:
@@ -125,11 +147,15 @@ def load_data(benchmark: Any) -> None:
         raise Mistake(f"benchmark.data: {error}") from error
 
 
-def refuse_occupied(config: dict[str, Any], folder: Path) -> None:
-    """Raise Occupied where the folder holds another run (hydra.run.dir was set by hand) or a living process's."""
+def refuse_running(folder: Path) -> None:
+    """Raise Occupied where a living process runs in the folder."""
     status = read_status(folder)
     if status["state"] == "running" and status["pid"] != os.getpid():
-        raise Occupied(f"{folder} is being run by process {status['pid']} on {status['host']}; wait for it")
+        raise Occupied(_who(folder))
+
+
+def refuse_another(config: dict[str, Any], folder: Path) -> None:
+    """Raise Occupied where the folder holds another run: hydra.run.dir was set by hand."""
     try:
         stored = read_yaml(folder / "config.yaml")
     except (OSError, ValueError):
@@ -171,7 +197,7 @@ def _set_threads(count: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGINT and SIGTERM end a run the same way: its state is recorded. Only the main thread can set handlers.
 
     Set, not inherited: a shell starts its background jobs with SIGINT ignored.

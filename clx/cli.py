@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         return _hydra(arguments)
     unknown = [word for word in args.overrides if "=" not in word and not word.startswith("~")]
     if unknown:
-        from clx.validation import nearest  # noqa: PLC0415
+        from clx.store.identity import nearest  # noqa: PLC0415
 
         verbs = nearest(unknown[0], list(VERBS))
         raise Mistake(f"{unknown[0]}: neither KEY=VALUE nor one of {', '.join(VERBS)}{verbs}")
@@ -66,10 +66,14 @@ def run(arguments: Sequence[str]) -> int:
         jobs.composed(args.overrides, folders)
         return _hydra(arguments)
     if not args.multirun:
+        from clx.store.run import exit_code  # noqa: PLC0415
+
         job = jobs.prepare(args.overrides, folders)
-        return _codes([job.folder], _hydra(arguments))
-    expected = jobs.sweep(args.overrides, folders)
-    return _sum_up(expected, _hydra(arguments))
+        return exit_code([job.folder], _hydra(arguments))
+    from clx import sweep  # noqa: PLC0415
+
+    code = sweep.run(args.overrides, folders)
+    return _hydra(arguments) if code is None else code
 
 
 def _refuse(message: str) -> NoReturn:
@@ -105,35 +109,6 @@ def _hydra(arguments: Sequence[str]) -> int:
     finally:
         sys.argv = before
     return 0
-
-
-def _codes(folders: list[Path], code: int) -> int:
-    """The exit code of runs by what their folders say."""
-    from clx.store.run import read_status  # noqa: PLC0415
-
-    states = {read_status(folder)["state"] for folder in folders}
-    if "interrupted" in states:
-        return 130
-    return code if states <= {"finished", "skipped"} else 1
-
-
-def _sum_up(expected: Any, code: int) -> int:
-    """Say how a sweep went; its exit code."""
-    from clx.store.run import read_status  # noqa: PLC0415
-
-    if expected is None:
-        return code
-    folders = list(dict.fromkeys(job.folder for job in expected))
-    status = {folder: read_status(folder) for folder in folders}
-    counts: dict[str, int] = {}
-    for entry in status.values():
-        counts[entry["state"]] = counts.get(entry["state"], 0) + 1
-    print("\nsweep: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
-    for folder, entry in status.items():
-        if entry["state"] != "finished":
-            reason = str(entry["reason"] or "").splitlines()
-            print(f"  {entry['state']}: {folder}  {reason[0] if reason else ''}")
-    return _codes(folders, code)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import clx.folder  # noqa: F401 - its resolver names the folders
-from clx.app import load_data, refuse_occupied
-from clx.config import LIST_GROUPS, Conflict, Mistake, build, compose, loader, plain
-from clx.store.identity import flatten
+from clx.app import load_data, refuse_another, refuse_running
+from clx.build import build
+from clx.config import LIST_GROUPS, Conflict, Mistake, compose, loader, plain
+from clx.store.identity import flatten, nearest
 from clx.store.run import read_status
-from clx.validation import check, nearest
+from clx.validation import check
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, OverrideParseException)
 
@@ -36,16 +37,34 @@ class Job:
     folder: Path
 
 
-def sweep(overrides: Sequence[str], folders: Sequence[str]) -> list[Job] | None:
-    """The jobs of a command with -m, all checked; None where the sweeper decides them as it goes.
+def master(overrides: Sequence[str], folders: Sequence[str]) -> DictConfig:
+    """The configuration of a whole command with -m, what is swept left open. Raises Mistake."""
+    try:
+        own = loader(*folders)
+        return own.load_configuration("config", list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False)
+    except COMPOSITION_ERRORS as error:
+        raise Mistake(_diagnose(overrides, folders, error)) from error
+
+
+def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(words of the experiment, words for Hydra itself)."""
+    of_hydra = [o for o in overrides if o.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    return [o for o in overrides if o not in of_hydra], of_hydra
+
+
+def grid(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[str]) -> list[Job]:
+    """Every combination that a command with -m and Hydra's basic sweeper stands for, all checked.
 
     Raises Mistake, naming the job. A strategy that does not fit its benchmark is no mistake in a grid: that job
     records itself as skipped when its turn comes.
     """
-    of_hydra = [o for o in overrides if o.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    expanded = _expand([o for o in overrides if o not in of_hydra], of_hydra, folders)
-    if expanded is None:
-        return None
+    own, of_hydra = split(overrides)
+    parameters = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
+    try:
+        parsed = OverridesParser.create(config_loader=loader(*folders)).parse_overrides([*parameters, *own])
+        expanded = [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+    except COMPOSITION_ERRORS as error:
+        raise Mistake(_diagnose(overrides, folders, error)) from error
     jobs = []
     for number, typed in enumerate(expanded):
         try:
@@ -53,22 +72,6 @@ def sweep(overrides: Sequence[str], folders: Sequence[str]) -> list[Job] | None:
         except Mistake as mistake:
             raise Mistake(f"job {number + 1} of {len(expanded)} ({' '.join(typed)}): {mistake}") from mistake
     return jobs
-
-
-def _expand(overrides: list[str], of_hydra: list[str], folders: Sequence[str]) -> list[list[str]] | None:
-    """What is typed for each job, the words that are Hydra's left out; None where the sweeper is not the basic one."""
-    own = loader(*folders)
-    try:
-        words = [*overrides, *of_hydra]
-        cfg = own.load_configuration("config", words, RunMode.MULTIRUN, validate_sweep_overrides=False)
-        sweeper = cfg.hydra.sweeper
-        if not str(sweeper.get("_target_", "")).endswith("BasicSweeper"):
-            return None
-        parameters = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-        parsed = OverridesParser.create(config_loader=own).parse_overrides([*parameters, *overrides])
-        return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
-    except COMPOSITION_ERRORS as error:
-        raise Mistake(_diagnose([*overrides, *of_hydra], folders, error)) from error
 
 
 def prepare(
@@ -97,7 +100,8 @@ def composed(overrides: Sequence[str], folders: Sequence[str]) -> DictConfig:
 def check_job(job: Job, *, grid: bool = False) -> Job:
     """The job again, checked; one that is finished already needs no check."""
     if not grid:  # in a sweep the others go on; that job says so when its turn comes
-        refuse_occupied(job.config, job.folder)
+        refuse_running(job.folder)
+        refuse_another(job.config, job.folder)
     if read_status(job.folder)["state"] == "finished" and not job.config["rerun"]:
         return job
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import difflib
 import enum
 import importlib
 import inspect
@@ -12,11 +11,13 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union
 
 from clx.config import TRUSTED, Mistake, RunConfig, TrainerConfig
+from clx.store.identity import nearest
+from clx.store.records import NAMES
 
 # What the build hands to a target that names it: no key of the configuration needs to.
 OFFERED = {
@@ -36,13 +37,18 @@ AT_LEAST = {
     "trainer.eval_batch_size": 1,
     "trainer.eval_every": -1,
     "trainer.eval_steps": 1,
+    "trainer.validate_only_first": 1,
     "trainer.checkpoint_every": 1,
     "trainer.num_threads": 1,
     "trainer.max_steps": 1,
     "seed": 0,
 }
 NUMBERS = (bool, int, float)
-ONE_OF = {"trainer.precision": ("float32", "bfloat16"), "trainer.optimizer_state": ("reset", "keep")}
+ONE_OF = {
+    "trainer.precision": ("float32", "bfloat16"),
+    "trainer.optimizer_state": ("reset", "keep"),
+    "trainer.evaluate_on": ("test", "validation"),
+}
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -77,12 +83,29 @@ def check_ranges(config: Mapping[str, Any]) -> None:
         value = _lookup(config, key)
         if value not in allowed:
             raise Mistake(f"{key}={value}: must be one of {', '.join(allowed)}{nearest(str(value), allowed)}")
+    first = config["trainer"]["validate_only_first"]
+    if first is not None and config["trainer"]["evaluate_on"] == "test":
+        raise Mistake(f"trainer.validate_only_first={first}: for trainer.evaluate_on=validation only")
+    check_objective(config["objective"])
     device = config["trainer"]["device"]
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise Mistake(f"trainer.device={device}: must be auto, cpu, cuda or cuda:N")
     for key in ("benchmark", "model", "strategy", "optimizer"):
         if not isinstance(config[key], Mapping) or "_target_" not in config[key]:
             raise Mistake(f"{key}: this option names no _target_, so nothing can be built; choose one with {key}=...")
+
+
+def check_objective(objective: Any) -> list[str]:
+    """The metrics that a search optimises."""
+    names = objective if isinstance(objective, list) else [objective]
+    for name in names:
+        if name not in NAMES:
+            raise Mistake(
+                f"objective={name}: there is no such metric{nearest(str(name), NAMES)}; there are {', '.join(NAMES)}"
+            )
+    if not names:
+        raise Mistake("objective=[]: name a metric")
+    return names
 
 
 def _lookup(config: Any, key: str) -> Any:
@@ -250,9 +273,3 @@ def describe(annotation: Any) -> str:
 
 def _text(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """ "; did you mean X?" where a known name is close, else nothing."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -67,7 +67,7 @@ def metrics(folder: Path) -> object:
 def test_a_run_leaves_its_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*QUICK, "logger=[console]"]) == 0
     folder = only_run()
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == FILES
     result = json.loads((folder / "result.json").read_text())
     assert (result["schema"], result["benchmark"], result["strategy"], result["seed"]) == (1, "split_digits", "er", 0)
     assert result["metrics"] == summary(read(folder).matrix)
@@ -174,6 +174,8 @@ def test_single_run_and_sweep_share_the_folder_and_nothing_is_repeated(capsys: p
     assert main([*QUICK, "-m", "buffer.capacity=30,40"]) == 0
     assert len(runs()) == 2
     assert (folder / "result.json").stat().st_mtime_ns == stamp
+    assert "1 of 2 runs are finished already" in capsys.readouterr().out
+    assert main([*QUICK, "buffer.capacity=30"]) == 0
     assert "already finished: average accuracy" in capsys.readouterr().out
     assert main([*QUICK, "buffer.capacity=30", "rerun=true"]) == 0
     assert (folder / "result.json").stat().st_mtime_ns != stamp

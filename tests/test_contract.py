@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from clx.app import execute
+from clx.build import Built, build
 from clx.command.list import options
-from clx.config import Built, Conflict, build, compose, plain
+from clx.config import Conflict, compose, plain
 from clx.data.batches import batches
 from clx.loop import run as runs
 from clx.store import checkpoint

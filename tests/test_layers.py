@@ -24,6 +24,9 @@ LAYERS = {
     "store": 4.5,  # a run's folder is a logger too
     "loop": 5,
     "config": 6,
+    "build": 6,
+    "sweep": 6,
+    "using": 6,
     "folder": 6,
     "validation": 6,
     "jobs": 6,
@@ -36,8 +39,8 @@ LAYERS = {
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 # Packages that one place alone may import, so that nobody pays for them who does not need them.
 ONLY_IN = {
-    "hydra": {"config", "folder", "validation", "jobs", "app", "cli", "command"},
-    "omegaconf": {"config", "folder", "validation", "jobs", "app", "cli", "command"},
+    "hydra": {"config", "build", "folder", "validation", "jobs", "app", "cli", "command", "sweep"},
+    "omegaconf": {"config", "build", "folder", "validation", "jobs", "app", "cli", "command", "sweep"},
     "torchvision": {"runtime"},
     "matplotlib": {"store"},
     "timm": {"model"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clx.config import Mistake
-from clx.jobs import prepare, sweep
+from clx.jobs import grid, master, prepare
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -38,7 +38,7 @@ def test_commands_compose_and_pass_the_check(words: list[str], tmp_path: Path, m
     monkeypatch.syspath_prepend(str(tmp_path))
     try:
         if "-m" in words:
-            assert sweep(words[2:], ())
+            assert grid(master(words[2:], ()), words[2:], ())
         else:
             assert prepare(words[1:], ()).overrides == words[1:]
     except Mistake as mistake:

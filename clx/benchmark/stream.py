@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -90,6 +90,8 @@ class Benchmark(ABC):
     augment: list[str] | None = None  # of training images; None = the data set's own
     root: str | None = None  # folder of this data set's files
 
+    validating: bool = field(default=False, init=False)  # whether validation samples stand for the test sets
+
     def __post_init__(self) -> None:
         for key in ("num_experiences", "init_classes", "classes_per_experience", "samples_per_class"):
             value = getattr(self, key)
@@ -152,6 +154,20 @@ class Benchmark(ABC):
     def test(self) -> Stream[Samples]:
         """One test set for each experience of the stream, never accumulated."""
         return Stream(range(len(self.groups)), self._test, self.transform, self.columns)
+
+    def for_validation(self, first: int | None = None) -> Benchmark:
+        """The same stream with its validation samples for test sets; the test data is out of its reach.
+
+        first: only that many experiences, None = all. Raises ValueError where nothing is held out.
+        """
+        if not self.validation_fraction:
+            raise ValueError(f"validation_fraction {self.validation_fraction} holds nothing out; set it to 0.1, say")
+        if first is not None and not 1 <= first <= len(self.groups):
+            raise ValueError(f"first {first}: the stream has {len(self.groups)} experiences")
+        copy = replace(self)
+        copy.groups, copy.columns, copy.labels = self.groups[:first], self.columns[:first], self.labels[:first]
+        copy.validating = True
+        return copy
 
     def load(self) -> tuple[Arrays, Arrays]:
         """Read the data set (once). Raises MissingData, DamagedData, and ValueError where a class has no samples."""
@@ -224,9 +240,10 @@ class Benchmark(ABC):
             if count:  # drawn for each class on its own, so that its share is exact
                 draw = seeding.generator("validation", self.order_seed, i, label)
                 mine = mine[torch.randperm(len(mine), generator=draw)]
-            if count == len(mine):
+            if count == len(mine) or (self.validating and not count):
+                taken = "all" if count else "none of the"
                 raise ValueError(
-                    f"validation_fraction {self.validation_fraction} takes all {count} samples of class {label}"
+                    f"validation_fraction {self.validation_fraction} takes {taken} {len(mine)} samples of class {label}"
                 )
             rows.append(mine[count:])
             held_out.append(mine[:count])
@@ -237,6 +254,8 @@ class Benchmark(ABC):
         return (arrays.y == label).nonzero().squeeze(1)
 
     def _test(self, i: int) -> Samples:
+        if self.validating:
+            return self._train(i)[1]
         arrays = self.load()[1]
         limit = self.test_samples_per_class
         rows = [(arrays.y == label).nonzero().squeeze(1)[:limit] for label in self.groups[i]]

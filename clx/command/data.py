@@ -10,10 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from clx.build import make_data
 from clx.command.arguments import Parser
 from clx.command.list import options
-from clx.config import Mistake, compose, make_data, plain
-from clx.validation import nearest
+from clx.config import Mistake, compose, plain
+from clx.store.identity import nearest
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,8 +13,7 @@ from rich.table import Table
 
 from clx.command.arguments import Parser
 from clx.config import Mistake, compose, loader, option_text, plain
-from clx.store.identity import flatten, show
-from clx.validation import nearest
+from clx.store.identity import flatten, nearest, show
 
 GROUPS = (
     "benchmark",

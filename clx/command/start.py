@@ -16,8 +16,7 @@ from clx.config import MAY_BE_EMPTY, Mistake, RunConfig
 from clx.folder import run_folder
 from clx.jobs import Job, check_job
 from clx.store.files import read_yaml
-from clx.store.identity import flatten
-from clx.validation import nearest
+from clx.store.identity import flatten, nearest
 
 
 def main(arguments: Sequence[str]) -> int:

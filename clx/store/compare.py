@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clx.metric.interval import Estimate, estimate
-from clx.store.records import Record
+from clx.store.identity import nearest, show
+from clx.store.records import LOWER_IS_BETTER, NAMES, Record
 
 # Parts that a strategy brings along: across strategies they are part of the strategy, not a difference.
 BROUGHT = ("strategy", "buffer", "regularizer", "model/head")
@@ -38,6 +40,16 @@ class Group:
         """Mean, deviation and 95 % interval of the metric over the runs."""
         return estimate(self.values(metric))
 
+    @property
+    def stream(self) -> str:
+        """The same for groups whose numbers are of the same stream of data."""
+        record = self.records[0]
+        return json.dumps([self.benchmark, record.evaluated_on, benchmark_leaves(record)], default=str)
+
+    def has(self, key: str, text: str) -> bool:
+        """Whether all its runs have that value, as it is typed, for the key."""
+        return all(has(record, key, text) for record in self.records)
+
     def mixed(self) -> list[str]:
         """Keys in which the runs of this group differ although they are averaged (asked for with --by)."""
         return _differing([r.leaves for r in self.records])
@@ -46,25 +58,46 @@ class Group:
 def group(records: Sequence[Record], by: Sequence[str] | None, order_by: str) -> tuple[list[str], list[Group]]:
     """(keys shown, groups): by the keys given, or by all in which the runs differ. Benchmarks are never mixed.
 
-    Within a benchmark the best mean of order_by comes first. Raises ValueError for a key that no run has.
+    Within a benchmark the best mean of order_by, a metric, comes first. Raises ValueError for a key that no run has.
     """
     keys = shown_keys(records) if by is None else list(by)
     for key in keys:
-        if not any(key in _fields(record) for record in records):
-            raise ValueError(f"--by {key}: no run has that key")
+        if not any(key in fields(record) for record in records):
+            known = fields(records[0]) if records else ()
+            raise ValueError(f"--by {key}: no run has that key{nearest(key, known)}")
     gathered: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        settings = {key: _fields(record).get(key) for key in keys}
+        settings = {key: fields(record).get(key) for key in keys}
         rest = {} if by is not None else record.leaves | {"strategy": record.strategy}
-        identity = [record.benchmark, _benchmark_leaves(record), settings, rest]
+        identity = [record.benchmark, benchmark_leaves(record), settings, rest]
         gathered[json.dumps(identity, sort_keys=True, default=str)].append(record)
-    groups = [Group(r[0].benchmark, {k: _fields(r[0]).get(k) for k in keys}, r) for r in gathered.values()]
+    groups = [Group(r[0].benchmark, {k: fields(r[0]).get(k) for k in keys}, r) for r in gathered.values()]
 
-    def rank(entry: Group) -> tuple[str, float, str]:
-        mean = entry.estimate(order_by).mean
-        return entry.benchmark, float("inf") if mean is None else -mean, json.dumps(entry.settings, default=str)
+    return keys, ordered(groups, order_by)
 
-    return keys, sorted(groups, key=rank)
+
+def ordered(groups: Sequence[Group], by: str, *, descending: bool | None = None) -> list[Group]:
+    """The groups of each benchmark by a metric (descending None = the best first) or by a setting.
+
+    Raises ValueError for a name that is neither.
+    """
+    if by not in NAMES and not any(by in group.settings for group in groups):
+        raise ValueError(f"--sort {by}: neither a metric nor a key shown{nearest(by, [*NAMES, *groups[0].settings])}")
+    down = by in NAMES and by not in LOWER_IS_BETTER if descending is None else descending
+
+    def value(group: Group) -> Any:
+        return group.estimate(by).mean if by in NAMES else group.settings[by]
+
+    def place(group: Group) -> tuple[bool, Any]:
+        number = isinstance(value(group), int | float)
+        return number, value(group) if number else show(value(group))
+
+    def name(group: Group) -> str:
+        return json.dumps(group.settings, default=str)
+
+    known = sorted((g for g in groups if value(g) is not None), key=name)
+    unknown = sorted((g for g in groups if value(g) is None), key=name)
+    return sorted([*sorted(known, key=place, reverse=down), *unknown], key=lambda group: group.benchmark)
 
 
 def shown_keys(records: Sequence[Record]) -> list[str]:
@@ -93,10 +126,14 @@ def _buckets(records: Sequence[Record], key: Any) -> list[list[Record]]:
     return list(gathered.values())
 
 
-def _differing(mappings: Sequence[dict[str, Any]]) -> list[str]:
+def _differing(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keys that do not have the same value in all mappings; to lack a key is a value too."""
-    keys = dict.fromkeys(key for mapping in mappings for key in mapping)
-    return [key for key in keys if len({json.dumps(m.get(key, "-"), default=str) for m in mappings}) > 1]
+    found = dict.fromkeys(key for mapping in mappings for key in mapping)
+    first = mappings[0]
+    return [key for key in found if any(m.get(key, LACKS) != first.get(key, LACKS) for m in mappings)]
+
+
+LACKS = object()
 
 
 def _brought(key: str) -> bool:
@@ -107,11 +144,40 @@ def _options(record: Record) -> dict[str, Any]:
     return {name: record.config["choices"].get(name) for name in GROUPS}
 
 
-def _fields(record: Record) -> dict[str, Any]:
+def fields(record: Record) -> dict[str, Any]:
     """Everything that runs can be grouped by: benchmark, strategy, the options, every leaf of the configuration."""
-    names = {"benchmark": record.benchmark, "strategy": record.strategy}
+    names = {"benchmark": record.benchmark, "strategy": record.strategy, "seed": record.seed}
     return record.leaves | _options(record) | names | {k: record.config.get(k) for k in ("name", "tags")}
 
 
-def _benchmark_leaves(record: Record) -> dict[str, Any]:
+def benchmark_leaves(record: Record) -> dict[str, Any]:
+    """The keys of the stream itself."""
     return {k: v for k, v in record.leaves.items() if k.startswith("benchmark.") and k != ACCUMULATE}
+
+
+def has(record: Record, key: str, text: str) -> bool:
+    """Whether the run's value for the key is what is typed: as a word, or as the same number."""
+    value = fields(record).get(key)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    return text in (show(value), str(value))
+
+
+def where(records: Sequence[Record], conditions: Sequence[str]) -> list[Record]:
+    """The runs that fulfil every condition, KEY=VALUE[,VALUE...] or KEY!=VALUE[,VALUE...].
+
+    Raises ValueError for a condition that cannot be read, and for a key that no run has.
+    """
+    for condition in conditions:
+        match = re.fullmatch(r"([^=!]+)(!?)=(.*)", condition)
+        if match is None:
+            raise ValueError(f"--where {condition}: must be KEY=VALUE[,VALUE...] or KEY!=VALUE[,VALUE...]")
+        key, no, text = match.groups()
+        if records and not any(key in fields(record) for record in records):
+            raise ValueError(f"--where {condition}: no run has the key {key}{nearest(key, fields(records[0]))}")
+        values = [text] if text.startswith("[") else text.split(",")
+        records = [r for r in records if any(has(r, key, value) for value in values) != bool(no)]
+    return list(records)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -52,12 +54,36 @@ def write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping that the file holds. Raises ValueError, naming the file, where it holds none."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.load(path.read_text(), Loader=loader)  # noqa: S506 - a safe loader, the fast one where it is
+        content = _load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = str(error).splitlines()[0]
         raise ValueError(f"{path} is not YAML: {problem}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no mapping; expected a run's config.yaml")
     return content
+
+
+def read_many_yaml(path: Path) -> dict[str, Any]:
+    """The same for one of many files that are largely alike: equal parts are parsed once, and shared."""
+    try:
+        text = path.read_text()
+        blocks = [_load_block(block) for block in TOP_LEVEL_KEY.split(text)] if "&" not in text else []
+    except (yaml.YAMLError, UnicodeDecodeError):
+        blocks = []
+    if not blocks or not all(isinstance(block, dict) for block in blocks):
+        return read_yaml(path)
+    return {key: value for block in blocks for key, value in block.items()}
+
+
+TOP_LEVEL_KEY = re.compile(r"\n(?=[A-Za-z_])")  # a file that write_yaml wrote is whole at each of them
+
+
+@functools.lru_cache(maxsize=4096)
+def _load_block(text: str) -> Any:
+    return _load(text)
+
+
+def _load(text: str) -> Any:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader, the fast one where it is

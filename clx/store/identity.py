@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Where a run lies, what people call it and what it runs on say nothing about what it computes.
@@ -16,6 +17,7 @@ NOT_IDENTITY = {
     "name",
     "tags",
     "rerun",
+    "objective",
     "choices",
     "trainer.device",
     "trainer.num_threads",
@@ -91,3 +93,9 @@ def show(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(show(item) for item in value) + "]"
     return str(value)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean X?" where a known name is close, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""

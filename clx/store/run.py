@@ -11,9 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from clx.logger.base import Evaluated, Event, ExperienceDone, RunFinished, RunStarted, StepDone
 from clx.store.files import read_json, write_json, write_yaml
 
+LOCK = ".lock"
 HEADER = ["step", "experience", "phase", "epoch", "name", "value"]
 log = logging.getLogger("clx")
 
@@ -32,6 +35,24 @@ class RunStore:
         self._handler: logging.Handler | None = None
         self._metrics: Any = None
         self._rows: Any = None
+        self._lock: Any = None
+
+    def claim(self) -> None:
+        """Hold the folder until close(), or the end of the process however it comes.
+
+        Raises BlockingIOError where another process holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise BlockingIOError(f"{self.folder} is held by another process") from error
+        except (OSError, NotImplementedError):  # a file system without locks: status.json alone says who runs
+            if read_status(self.folder)["state"] == "running":
+                raise BlockingIOError(f"{self.folder} is held by another process") from None
+            return
+        self._lock = lock
 
     def begin(self, config: dict[str, Any], environment: dict[str, Any], finished: int) -> None:
         """Open the folder for a run that has `finished` experiences behind it (0 = from the start)."""
@@ -104,6 +125,9 @@ class RunStore:
             log.removeHandler(self._handler)
             self._handler.close()
             self._handler = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _evaluated(self, event: Evaluated) -> None:
         values = {f"accuracy/{j}": v for j, v in enumerate(event.accuracies) if v is not None}
@@ -140,14 +164,28 @@ def read_status(folder: Path) -> dict[str, Any]:
         return {"state": "missing", "reason": None}
     if not isinstance(status, dict) or "state" not in status:
         return {"state": "missing", "reason": None}
-    if status["state"] == "running" and status.get("host") == socket.gethostname() and not _alive(status.get("pid")):
+    if status["state"] == "running" and not _alive(folder, status):
         return status | {"state": "interrupted", "reason": "its process ended without a word"}
     return status
 
 
-def _alive(pid: Any) -> bool:
+def _alive(folder: Path, status: dict[str, Any]) -> bool:
+    """Whether the process that wrote the status still lives; on another host, whether anybody holds the folder."""
     try:
-        os.kill(int(pid), 0)
-    except (OSError, TypeError, ValueError):
-        return False
+        if status.get("host") != socket.gethostname():
+            FileLock(folder / LOCK).acquire(timeout=0).lock.release()
+            return False
+        os.kill(int(status["pid"]), 0)
+    except (Timeout, NotImplementedError):
+        return True
+    except (OSError, KeyError, TypeError, ValueError):
+        return status.get("host") != socket.gethostname()
     return True
+
+
+def exit_code(folders: Iterable[Path], code: int = 0) -> int:
+    """The exit code of runs by what their folders say; code: where they say nothing bad."""
+    states = {read_status(folder)["state"] for folder in folders}
+    if "interrupted" in states:
+        return 130
+    return code if states <= {"finished", "skipped"} else 1

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from clx.benchmark.split import Split
+from clx.build import build
 from clx.command.list import options
-from clx.config import build, compose, plain
+from clx.config import compose, plain
 from clx.data.synthetic import Synthetic
 from clx.loop.trainer import Trainer
 from clx.model.base import Model

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from clx.build import build
 from clx.command.list import options
-from clx.config import build, compose, plain
+from clx.config import compose, plain
 from clx.validation import check
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clx.config import Conflict, build, compose, plain
+from clx.build import build
+from clx.config import Conflict, compose, plain
 from clx.model.head.linear import LinearClassifier
 from clx.types import Experience
 

@@ -1,0 +1,163 @@
+"""Building what a checked configuration names: the one place where its targets are called."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import InstantiationException
+
+from clx.config import Conflict, Mistake
+from clx.validation import find, owned_keys
+
+if TYPE_CHECKING:
+    from clx.benchmark.stream import Benchmark
+    from clx.loop.trainer import Trainer
+
+
+def make_data(config: Mapping[str, Any]) -> Any:
+    """The data set of a configuration's benchmark, nothing else."""
+    return _make("benchmark.data", config["benchmark"]["data"])
+
+
+# Keys of `trainer` that are no concern of the Trainer, which knows neither folders nor what a stream is made of.
+OF_THE_RUN = ("checkpoint_every", "num_threads", "evaluate_on", "validate_only_first")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a configuration makes; no data has been read yet."""
+
+    benchmark: Benchmark
+    trainer: Trainer
+
+
+def build(config: Mapping[str, Any]) -> Built:
+    """Instantiate a checked configuration: the one place where the targets it names are called.
+
+    Raises Mistake where a class refuses a value, or strategy and benchmark do not fit.
+    """
+    from clx.loop.trainer import Trainer  # noqa: PLC0415 - torch is imported when something is built, not before
+    from clx.runtime import seed as seeding  # noqa: PLC0415
+
+    seeding.seed_everything(config["seed"])
+    root = str(Path(config["data_root"]).expanduser())
+    benchmark = _make("benchmark", config["benchmark"], root=root)
+    settings = config["trainer"]
+    if settings["evaluate_on"] == "validation":
+        first = settings["validate_only_first"]
+        benchmark = _try("benchmark", config["benchmark"], lambda: benchmark.for_validation(first))
+    model = _build_model(config["model"], benchmark.input_shape, benchmark.num_classes)
+    buffer = _make("buffer", config["buffer"], seed=config["seed"]) if config["buffer"].get("_target_") else None
+    strategy = _make(
+        "strategy",
+        _without_owned(config["strategy"]),
+        model=model,
+        buffer=buffer,
+        num_classes=benchmark.num_classes,
+        seed=config["seed"],
+    )
+    reason = strategy.conflict(benchmark)
+    if reason:
+        raise Conflict(f"strategy={config['choices']['strategy']} on {config['choices']['benchmark']}: {reason}")
+    regularizers = {
+        name: _make(f"regularizer.{name}", node, seed=config["seed"]) for name, node in config["regularizer"].items()
+    }
+    options = {k: v for k, v in settings.items() if k not in OF_THE_RUN}
+    options["eval_every"] = max(options["eval_every"], 0)  # -1 is the run's: it evaluates at the end
+    optimizer, scheduler = _optimization(config)
+    try:
+        trainer = Trainer(
+            strategy, optimizer, scheduler=scheduler, regularizers=regularizers, seed=config["seed"], **options
+        )
+    except ValueError as error:
+        raise Mistake(f"trainer.{error}") from error
+    return Built(benchmark, trainer)
+
+
+def loggers(config: Mapping[str, Any]) -> list[Any]:
+    """The loggers of a configuration."""
+    return [_make(f"logger.{name}", node) for name, node in config["logger"].items()]
+
+
+def _build_model(node: Mapping[str, Any], input_shape: tuple[int, int, int], num_classes: int) -> Any:
+    channels, height, width = input_shape
+    backbone = {key: value for key, value in node.items() if key != "head"}
+    model = _make(
+        "model",
+        backbone,
+        input_shape=input_shape,
+        input_size=math.prod(input_shape),
+        in_channels=channels,
+        image_size=min(height, width),
+    )
+    if node.get("head"):
+        model.classifier = _make("model.head", node["head"], in_features=model.feature_dim, num_classes=num_classes)
+    return model
+
+
+def _without_owned(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The strategy's node without the values that it only sets elsewhere."""
+    target = find("strategy", node["_target_"])
+    foreign = owned_keys(target).keys() - inspect.signature(target).parameters.keys()
+    return {key: value for key, value in node.items() if key not in foreign}
+
+
+def _optimization(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Partials for optimizer and scheduler, tried on one number so that bad values show before training."""
+    import torch  # noqa: PLC0415
+
+    optimizer = _partial(config["optimizer"])
+    trial = _call("optimizer", config["optimizer"], optimizer, [torch.nn.Parameter(torch.zeros(1))])
+    if not config["scheduler"].get("_target_"):
+        return optimizer, None
+    scheduler = _partial(config["scheduler"])
+    _call("scheduler", config["scheduler"], scheduler, trial, T_max=1, epochs=1, steps=1)
+    return optimizer, scheduler
+
+
+def _partial(node: Mapping[str, Any]) -> Any:
+    from hydra.utils import instantiate  # noqa: PLC0415 - it imports torch's targets
+
+    return instantiate(dict(node) | {"_partial_": True, "_convert_": "all"})
+
+
+def _make(path: str, node: Mapping[str, Any], **offers: Any) -> Any:
+    """The object of a node. Live objects go through the partial, so that OmegaConf leaves them alone."""
+    return _call(path, node, _try(path, node, lambda: _partial(node)), **offers)
+
+
+def _call(path: str, node: Mapping[str, Any], function: Any, *args: Any, **offers: Any) -> Any:
+    from clx.runtime.call import call_offering  # noqa: PLC0415
+
+    return _try(path, node, lambda: call_offering(function, *args, **offers))
+
+
+def _try(path: str, node: Mapping[str, Any], function: Any) -> Any:
+    try:
+        return function()
+    except Exception as error:
+        wrapped = isinstance(error, InstantiationException) and error.__cause__ is not None
+        cause = error.__cause__ if wrapped else error  # Hydra wraps what a nested target raises
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or not isinstance(cause, ValueError | TypeError | ImportError):
+            raise
+        raise Mistake(_with_key(path, node, str(cause))) from error
+
+
+def _with_key(path: str, node: Mapping[str, Any], text: str) -> str:
+    """The message with the full key in front; by convention it begins with the parameter that it is about."""
+    first = text.split(" ", 1)[0]
+    key = next((k for k in _keys(node) if k.rsplit(".", 1)[-1] == first), None)
+    return f"{path}.{key.removesuffix(first)}{text}" if key else f"{path}: {text}"
+
+
+def _keys(node: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    for key, value in node.items():
+        yield prefix + key
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{key}.")

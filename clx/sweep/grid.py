@@ -1,0 +1,93 @@
+"""Completing a set of jobs: what is missing, failed or interrupted is run, and what goes wrong stops nobody else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from clx.app import terminable
+from clx.jobs import Job
+from clx.store.compare import group
+from clx.store.records import read_all
+from clx.store.run import read_status
+from clx.store.table import cells, rich_table
+from clx.sweep.launch import Launcher
+from clx.sweep.watch import Watch, stamp, wait_for
+
+ATTEMPTS = 2  # of a run whose process died: once more, in case another run's death took it along
+METRICS = ("average_accuracy", "forgetting")
+
+
+def finished(job: Job) -> bool:
+    """Whether nothing is left to do for it."""
+    return not job.config["rerun"] and read_status(job.folder)["state"] == "finished"
+
+
+def complete(jobs: Sequence[Job], launch: Launcher, root: Path, *, say: bool = True) -> bool:
+    """Run what is not finished, each folder once; False where a signal ended it.
+
+    root: of all folders. say: a line for each run that ends.
+    """
+    each = list({job.folder: job for job in jobs}.values())
+    earlier = [job.folder for job in each if finished(job)]
+    if earlier and say:
+        print(f"{len(earlier)} of {len(each)} runs are finished already; rerun=true runs them again", flush=True)
+    try:
+        with terminable(), Watch([job.folder for job in each], earlier, root, say=say):
+            _launch_all([job for job in each if job.folder not in set(earlier)], launch)
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def _launch_all(todo: list[Job], launch: Launcher) -> None:
+    before = {job.folder: stamp(job.folder) for job in todo}
+    tried = dict.fromkeys(before, 0)
+    while todo:
+        # What a process of an earlier sweep still works on is its own; we wait for it.
+        elsewhere = {job.folder for job in todo if read_status(job.folder)["state"] == "running"}
+        mine = [job for job in todo if job.folder not in elsewhere]
+        if mine:
+            try:
+                launch(mine)
+            except Exception as error:  # noqa: BLE001 - a worker died; the others' jobs are launched again
+                print(f"clx: the launcher stopped: {_first_line(error)}", file=sys.stderr, flush=True)
+        wait_for(list(before))
+        if mine and all(stamp(job.folder) == before[job.folder] for job in mine):
+            return  # it cannot launch at all
+        for job in mine:
+            tried[job.folder] += 1
+        states = {job.folder: read_status(job.folder)["state"] for job in todo}
+        todo = [
+            job
+            for job in todo
+            if (stamp(job.folder) == before[job.folder] or states[job.folder] == "interrupted")
+            and states[job.folder] != "finished"
+            and tried[job.folder] < ATTEMPTS
+        ]
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+
+
+def sum_up(folders: Sequence[Path]) -> None:
+    """How many runs ended how, which did not finish and why, and the comparison of those that did."""
+    status = {folder: read_status(folder) for folder in dict.fromkeys(folders)}
+    counts: dict[str, int] = {}
+    for entry in status.values():
+        counts[entry["state"]] = counts.get(entry["state"], 0) + 1
+    print("\nsweep: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
+    for folder, entry in status.items():
+        if entry["state"] != "finished":
+            reason = str(entry["reason"] or "").splitlines()
+            print(f"  {entry['state']}: {folder}  {reason[0] if reason else ''}")
+    records, _ = read_all(folder for folder, entry in status.items() if entry["state"] == "finished")
+    if records:
+        keys, groups = group(records, None, METRICS[0])
+        width = None if sys.stdout.isatty() else 240
+        Console(width=width).print(rich_table(*cells(keys, groups, METRICS)))
+    sys.stdout.flush()
