@@ -29,7 +29,7 @@ FINISHED, FAILED, MISTAKEN, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(cfg: DictConfig) -> int:
-    """The job as Hydra calls it, for a single run and for each of a sweep; returns the exit code."""
+    """A job as a sweeper of another package has Hydra call it; returns the exit code."""
     hydra = HydraConfig.get()
     if not OmegaConf.is_missing(hydra.job, "num"):
         print(f"\n[{hydra.job.num + 1}] {' '.join(hydra.overrides.task)}", flush=True)
@@ -123,12 +123,12 @@ def _run(config: dict[str, Any], built: Built, store: RunStore) -> dict[str, Any
         runs.resume(benchmark, trainer, saved)
     # rerun asks for one more run of this command; stored, it would ask for ever
     store.begin(config | {"rerun": False}, _environment(config, built), trainer.finished)
-    trainer.loggers = [store, *loggers(config)]
-    try:
+    trainer.loggers = [store]
+    with contextlib.ExitStack() as closing:
+        for logger in loggers(config):
+            closing.callback(logger.close)  # each, whatever happens to the others
+            trainer.loggers.append(logger)
         result = runs.run(benchmark, trainer, store, title=title, config=config)
-    finally:
-        for logger in trainer.loggers[1:]:
-            logger.close()
     names = {"benchmark": choices["benchmark"], "strategy": choices["strategy"], "seed": config["seed"]}
     return {"schema": SCHEMA, **names, "evaluated_on": config["trainer"]["evaluate_on"], **result}
 

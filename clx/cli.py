@@ -66,10 +66,9 @@ def run(arguments: Sequence[str]) -> int:
         jobs.composed(args.overrides, folders)
         return _hydra(arguments)
     if not args.multirun:
-        from clx.store.run import exit_code  # noqa: PLC0415
+        from clx.sweep.launch import alone  # noqa: PLC0415
 
-        job = jobs.prepare(args.overrides, folders)
-        return exit_code([job.folder], _hydra(arguments))
+        return alone(jobs.prepare(args.overrides, folders), jobs.composed(args.overrides, folders))
     from clx import sweep  # noqa: PLC0415
 
     code = sweep.run(args.overrides, folders)
@@ -94,7 +93,7 @@ def _config_folders(args: Any) -> tuple[str, ...]:
 
 
 def _hydra(arguments: Sequence[str]) -> int:
-    """Hand the command to Hydra, which composes it again and calls clx.app.main for each job."""
+    """Hand the command to Hydra: what it shows itself, and sweepers of other packages, which call clx.app.main."""
     import hydra  # noqa: PLC0415
 
     from clx import app  # noqa: PLC0415

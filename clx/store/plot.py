@@ -23,7 +23,7 @@ MOST_NUMBERS = 15  # rows and columns up to which each cell shows its value
 
 def plot_accuracy(matrix: Matrix, title: str, path: Path) -> None:
     """Accuracy on each test set, and their mean, after each experience."""
-    figure = _figure(7, 4.2)
+    figure = _figure(7.5, 4.2, margins=(0.6, 2.2, 0.5, 0.4))
     axes = figure.add_subplot()
     after = np.arange(1, len(matrix))
     rows = matrix[1:]
@@ -44,27 +44,41 @@ def plot_accuracy(matrix: Matrix, title: str, path: Path) -> None:
 def plot_matrix(matrix: Matrix, title: str, path: Path) -> None:
     """The accuracy matrix as a heat map, row 0 (before training) on top."""
     rows, columns = matrix.shape
-    figure = _figure(min(2.8 + 0.55 * columns, 12), min(1.8 + 0.45 * rows, 12))
+    figure = _figure(min(2.8 + 0.55 * columns, 12), min(1.8 + 0.45 * rows, 12), margins=(0.6, 0.2, 0.5, 0.4))
     axes = figure.add_subplot()
-    image = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-    axes.set(xlabel="test set", ylabel="experiences trained", title=title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    image = _heat_map(axes, matrix)
+    axes.set_title(title)
     if max(rows, columns) <= MOST_NUMBERS:
-        axes.set_xticks(range(columns), [str(c + 1) for c in range(columns)])
-        axes.set_yticks(range(rows), [str(r) for r in range(rows)])
+        axes.set_xticks(range(1, columns + 1))
+        axes.set_yticks(range(rows))
         for row in range(rows):
             for column in range(columns):
                 value = matrix[row, column]
                 if not np.isnan(value):
                     colour = "white" if value < 0.6 else "black"
-                    axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize="small")
+                    axes.text(column + 1, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize="small")
     figure.colorbar(image, label="accuracy")
     _save(figure, path)
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _heat_map(axes: Any, matrix: Matrix) -> Any:
+    """Rows from 0 (before training) downwards, test sets from 1."""
+    rows, columns = matrix.shape
+    extent = (0.5, columns + 0.5, rows - 0.5, -0.5)
+    image = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis", aspect="auto", extent=extent)
+    axes.set(xlabel="test set", ylabel="experiences trained")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    return image
+
+
+def _figure(width: float, height: float, margins: tuple[float, float, float, float] | None = None) -> Figure:
+    """In inches. margins: left, right, bottom, top; None = as wide as the texts need, which takes twice as long."""
+    figure = Figure(figsize=(width, height), layout=None if margins else "constrained")
     FigureCanvasAgg(figure)
+    if margins is not None:
+        left, right, bottom, top = margins
+        figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
     return figure
 
 
@@ -126,11 +140,8 @@ def _matrices(groups: Sequence[Group], names: Sequence[str]) -> Figure:
     for group, name, axes in zip(groups, names, grid.flat, strict=False):
         shape = group.records[0].matrix.shape
         mean = np.mean([r.matrix for r in group.records if r.matrix.shape == shape], axis=0)
-        image = axes.imshow(mean, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        image = _heat_map(axes, mean)
         axes.set_title(name.replace(": ", "\n", 1), fontsize="small")
-        axes.set(xlabel="test set", ylabel="experiences trained")
-        axes.set_xticks(range(shape[1]), [str(c + 1) for c in range(shape[1])])
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.colorbar(image, ax=grid, label="accuracy")
     return figure
 

@@ -13,11 +13,11 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.core.utils import setup_globals
+from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from clx.app import sweep_job
+from clx.app import execute, sweep_job
 from clx.config import Mistake
 from clx.jobs import Job
 
@@ -45,6 +45,33 @@ class ComposedJobs:
         return cfg
 
 
+def alone(job: Job, cfg: DictConfig) -> int:
+    """Run one job here, as Hydra runs one: in its folder, with the callbacks and variables that its node names.
+
+    cfg: the job as it was composed. Returns an exit code.
+    """
+    _prepare(cfg)
+    callbacks = Callbacks(cfg)
+    context = HydraContext(config_loader=cast(ConfigLoader, ComposedJobs()), callbacks=callbacks)
+    callbacks.on_run_start(config=cfg, config_name="config")
+    done = run_job(
+        lambda _: execute(job.config, job.folder),
+        config=cfg,
+        job_dir_key="hydra.run.dir",
+        job_subdir_key=None,
+        hydra_context=context,
+    )
+    callbacks.on_run_end(config=cfg, config_name="config", job_return=done)
+    return int(done.return_value)
+
+
+def _prepare(cfg: DictConfig) -> None:
+    setup_globals()
+    version.setbase("1.3")
+    with open_dict(cfg):
+        cfg.hydra.job.name = "clx"
+
+
 class Launcher:
     """One of Hydra's launchers, as `hydra/launcher=...` chose it. Raises Mistake where its extra is not installed.
 
@@ -52,10 +79,8 @@ class Launcher:
     """
 
     def __init__(self, master: DictConfig) -> None:
-        setup_globals()
-        version.setbase("1.3")
+        _prepare(master)
         with open_dict(master):
-            master.hydra.job.name = "clx"
             # Resolved here, not in a worker: the number of cores may be another there.
             OmegaConf.resolve(master.hydra.launcher)
             OmegaConf.resolve(master.hydra.job.env_set)
@@ -65,6 +90,7 @@ class Launcher:
         HydraConfig.instance().set_config(master)
         self.callbacks = Callbacks(master)
         context = HydraContext(config_loader=cast(ConfigLoader, ComposedJobs()), callbacks=self.callbacks)
+        self.master = master
         try:
             self.launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=context, task_function=sweep_job, config=master
@@ -76,8 +102,10 @@ class Launcher:
         """Run the jobs, numbered from first; returns when all have ended. What became of them is in their folders."""
         words = [[_word(job)] for job in jobs]
         size = self.at_once or len(words)
+        self.callbacks.on_multirun_start(config=self.master, config_name="config")
         for start in range(0, len(words), size):
             self.launcher.launch(words[start : start + size], initial_job_idx=first + start)
+        self.callbacks.on_multirun_end(config=self.master, config_name="config")
 
 
 def _word(job: Job) -> str:
