@@ -13,7 +13,8 @@ The map, from the bottom up (a module imports from lower layers only):
     strategy/        the methods, one file each; finetune.py is the parent
     store/ logger/   the folder of a run, comparing runs; who is told what happens
     loop/            fitting a phase, evaluating, the Trainer
-    config.py validation.py jobs.py app.py cli.py command/   Hydra, the command line
+    config.py build.py validation.py jobs.py app.py cli.py command/ sweep/   Hydra, the command line, many runs at once
+    using.py         a finished run in Python, the results of many as a table
 
 From Python, without Hydra and without a folder:
 
@@ -23,23 +24,27 @@ From Python, without Hydra and without a folder:
     ...
     benchmark = Split(data=Digits(), num_experiences=5)
     Trainer(strategy, epochs=3).train(benchmark.train, benchmark.test)
+
+What runs have left: clx.load(folder) is the trained strategy, clx.results("outputs") a pandas frame.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clx.loop.trainer import Trainer
+    from clx.using import load, results
 
 __version__ = "0.1.0"
-__all__ = ["Trainer", "__version__"]
+__all__ = ["Trainer", "__version__", "load", "results"]
+
+_PLACES = {"Trainer": "clx.loop.trainer", "load": "clx.using", "results": "clx.using"}
 
 
 def __getattr__(name: str) -> Any:
     """Import torch only when something that needs it is asked for."""
-    if name == "Trainer":
-        from clx.loop.trainer import Trainer  # noqa: PLC0415 - the point of this function
-
-        return Trainer
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'clx' has no attribute {name!r}")

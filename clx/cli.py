@@ -15,6 +15,8 @@ VERBS = {
     "resume": "clx.command.resume",
     "list": "clx.command.list",
     "data": "clx.command.data",
+    "report": "clx.command.report",
+    "export": "clx.command.export",
     "--from": "clx.command.start",
 }
 

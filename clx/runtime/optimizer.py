@@ -16,7 +16,9 @@ def without_compiler(kind: Any) -> Any:
     The wrappers matter within torch.compile alone; unwrapped, nothing imports torch._dynamo. What is no class of
     torch.optim is handed back as it is.
     """
-    if not (inspect.isclass(kind) and kind.__module__.startswith("torch.optim.")):
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        return kind
+    if not kind.__module__.startswith("torch.optim."):
         return kind
     raw = inspect.unwrap(kind.step)
 

@@ -76,7 +76,7 @@ def read_many_yaml(path: Path) -> dict[str, Any]:
     return {key: value for block in blocks for key, value in block.items()}
 
 
-TOP_LEVEL_KEY = re.compile(r"\n(?=[A-Za-z_])")  # a file that write_yaml wrote is whole at each of them
+TOP_LEVEL_KEY = re.compile(r"(?<=\n)(?=[A-Za-z_])")  # a file that write_yaml wrote is whole at each of them
 
 
 @functools.lru_cache(maxsize=4096)

@@ -146,7 +146,7 @@ class Search:
         print(f"[{trial.number + 1}/{self.settings.n_trials}] {shown}   {outcome}", flush=True)
 
     def _conclude(self, study: Any) -> int:
-        best = study.best_trials
+        best = list({str(trial.params): trial for trial in reversed(study.best_trials)}.values())[::-1]  # each once
         if not best:
             print("clx: no trial of the search finished; their folders say why", file=sys.stderr)
             return 1
