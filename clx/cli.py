@@ -53,8 +53,14 @@ def run(arguments: Sequence[str]) -> int:
     args = parser.parse_intermixed_args(list(arguments))
     # Hydra itself wants its flags before the overrides, or after all of them.
     arguments = [*(word for word in arguments if word not in args.overrides), *args.overrides]
-    if args.help or args.hydra_help or args.shell_completion:
+    if args.shell_completion:
+        return _complete(arguments, args.overrides)
+    if args.hydra_help:
         return _hydra(arguments)
+    if args.help:
+        from clx.command import help as helping  # noqa: PLC0415
+
+        return helping.main(_config_folders(args))
     unknown = [word for word in args.overrides if "=" not in word and not word.startswith("~")]
     if unknown:
         from clx.store.identity import nearest  # noqa: PLC0415
@@ -75,6 +81,21 @@ def run(arguments: Sequence[str]) -> int:
 
     code = sweep.run(args.overrides, folders)
     return _hydra(arguments) if code is None else code
+
+
+def _complete(arguments: Sequence[str], words: Sequence[str]) -> int:
+    """What a shell asks for while somebody types: verbs and what follows them, else what Hydra completes."""
+    line = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT") or 10**6)]
+    if any(word.startswith("query=") for word in words) and line:
+        from clx.command.help import complete  # noqa: PLC0415
+
+        found = complete(line, VERBS)
+        if found is not None:
+            print(" ".join(found))
+            return 0
+        if line.split() and line.endswith(" ") and len(line.split()) == 1:
+            print(" ".join(VERBS))  # anything may come: a verb too
+    return _hydra(arguments)
 
 
 def _refuse(message: str) -> NoReturn:

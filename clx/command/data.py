@@ -17,13 +17,18 @@ from clx.config import Mistake, compose, plain
 from clx.store.identity import nearest
 
 
+def parser() -> Parser:
+    """The arguments of clx data."""
+    made = Parser(prog="clx data", description=__doc__)
+    made.add_argument("action", nargs="?", default="list", choices=["list", "fetch", "check"])
+    made.add_argument("name", nargs="?", help="a data set of `clx data list`")
+    made.add_argument("--root", help="data_root (default: that of the configuration)")
+    return made
+
+
 def main(arguments: Sequence[str]) -> int:
     """List, fetch or check data sets."""
-    parser = Parser(prog="clx data", description=__doc__)
-    parser.add_argument("action", nargs="?", default="list", choices=["list", "fetch", "check"])
-    parser.add_argument("name", nargs="?", help="a data set of `clx data list`")
-    parser.add_argument("--root", help="data_root (default: that of the configuration)")
-    args = parser.parse_args(arguments)
+    args = parser().parse_args(arguments)
     known = data_sets()
     root = Path(args.root or plain(compose([]))["data_root"]).expanduser()
     if args.action == "list":

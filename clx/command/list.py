@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from clx.command.arguments import Parser
@@ -26,16 +27,23 @@ GROUPS = (
     "scheduler",
     "logger",
     "experiment",
+    "hydra/launcher",
+    "hydra/sweeper",
 )
+
+
+def parser() -> Parser:
+    """The arguments of clx list."""
+    made = Parser(prog="clx list", description=__doc__)
+    made.add_argument("group", nargs="?")
+    made.add_argument("name", nargs="?")
+    made.add_argument("-cd", "--config-dir", help="a folder of your own configs")
+    return made
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the options of every group, of one, or the parameters of one option."""
-    parser = Parser(prog="clx list", description=__doc__)
-    parser.add_argument("group", nargs="?")
-    parser.add_argument("name", nargs="?")
-    parser.add_argument("-cd", "--config-dir", help="a folder of your own configs")
-    args = parser.parse_args(arguments)
+    args = parser().parse_args(arguments)
     folders = (args.config_dir,) if args.config_dir else ()
     console = Console(width=None if sys.stdout.isatty() else 160)
     if args.group is not None and args.group not in GROUPS:
@@ -79,7 +87,7 @@ def _options(group: str, names: list[str], folders: Sequence[str]) -> Table:
     for column in ("option", "what it is", "source"):
         table.add_column(column, overflow="fold")
     for name in names:
-        table.add_row(name, *describe(group, name, folders))
+        table.add_row(name, *map(escape, describe(group, name, folders)))
     return table
 
 
@@ -88,7 +96,7 @@ def _print_parameters(console: Console, group: str, name: str, folders: Sequence
     if name not in known:
         raise Mistake(f"{group}={name}: there is no such option{nearest(name, known)}; there are {', '.join(known)}")
     what, source = describe(group, name, folders)
-    console.print(f"[bold]{group}={name}[/bold]   {what} {source}".rstrip(), highlight=False)
+    console.print(f"[bold]{group}={name}[/bold]   {escape(f'{what} {source}'.rstrip())}", highlight=False)
     config, plainly = (plain(compose(words, folders)) for words in ([f"{group}={name}"], ["strategy=finetune"]))
     if group == "strategy":
         choices = config["choices"].items()
@@ -99,16 +107,20 @@ def _print_parameters(console: Console, group: str, name: str, folders: Sequence
         table.add_column(column, overflow="fold")
     comments = _comments(group, name, folders)
     for key, value in _values(group, name, folders, config).items():
-        table.add_row(key, show(value), comments.get(key.rsplit(".", 1)[-1], ""))
+        table.add_row(key, escape(show(value)), escape(comments.get(key.rsplit(".", 1)[-1], "")))
     console.print(table if table.rows else "no parameters")
 
 
 def _values(group: str, name: str, folders: Sequence[str], config: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of an option: all that an experiment sets, or the leaves below the group's key."""
-    if group == "experiment":
-        written = yaml.safe_load(option_text(group, name, folders)) or {}
-        return {key: value for key, value in flatten(written).items() if key != "defaults"}
+    """The parameters of an option: all that its file sets, or the leaves below the group's key."""
     prefix = group.replace("/", ".")
+    if group == "experiment" or group.startswith("hydra/"):
+        text = option_text(group, name, folders)
+        written = yaml.safe_load(text) or {}
+        above = "" if "@package _global_" in text else f"{prefix}."
+        return {
+            above + key: value for key, value in flatten(written).items() if key != "defaults" and "_target_" not in key
+        }
     leaves = {k: v for k, v in flatten(config).items() if k.startswith(f"{prefix}.") and "._" not in k}
     return {k: v for k, v in leaves.items() if not (group == "model" and k.startswith("model.head"))}
 

@@ -13,11 +13,16 @@ from clx.jobs import Job, check_job
 from clx.store.records import run_folders
 
 
+def parser() -> Parser:
+    """The arguments of clx resume."""
+    made = Parser(prog="clx resume", description=__doc__)
+    made.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of runs")
+    return made
+
+
 def main(arguments: Sequence[str]) -> int:
     """Go on with every run at or below the paths; the worst exit code of them."""
-    parser = Parser(prog="clx resume", description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or folders of runs")
-    args = parser.parse_args(arguments)
+    args = parser().parse_args(arguments)
     overrides = [word for word in args.runs if "=" in word and not Path(word).exists()]
     unfit = [word for word in overrides if not word.startswith("trusted_packages=")]
     if unfit:

@@ -20,11 +20,16 @@ from clx.store.records import read
 from clx.store.run import read_status
 
 
+def parser() -> Parser:
+    """The arguments of clx show."""
+    made = Parser(prog="clx show", description=__doc__)
+    made.add_argument("run", type=Path, help="the folder of a run")
+    return made
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print what is known of a run, finished or not."""
-    parser = Parser(prog="clx show", description=__doc__)
-    parser.add_argument("run", type=Path, help="the folder of a run")
-    folder = parser.parse_args(arguments).run
+    folder = parser().parse_args(arguments).run
     try:
         config = read_yaml(folder / "config.yaml")
         choices = config["choices"]
