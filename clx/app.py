@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 import clx.folder  # noqa: F401 - its resolver names the folders, in every process that runs a job
 from clx.build import Built, build, loggers
 from clx.config import Conflict, Mistake, Occupied, plain
+from clx.runtime.machine import claim_gpu
 from clx.store.files import read_json, read_yaml
 from clx.store.identity import difference, identity
 from clx.store.records import SCHEMA
@@ -40,6 +41,8 @@ def sweep_job(cfg: DictConfig) -> int:
     """One of a sweep's jobs, in whichever process a launcher runs it; what it says goes to console.log."""
     job: Any = OmegaConf.to_container(cfg.job)
     os.chdir(job["cwd"])
+    if job["config"]["trainer"]["device"] == "auto":
+        claim_gpu()  # a worker keeps it for its further jobs
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "console.log").open("a") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

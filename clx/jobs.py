@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.progress import track
 
 import clx.folder  # noqa: F401 - its resolver names the folders
 from clx.app import load_data, refuse_another, refuse_running
@@ -25,6 +28,7 @@ from clx.store.identity import flatten, nearest
 from clx.store.run import read_status
 from clx.validation import check
 
+MANY = 20  # jobs, whose checking takes long enough to be shown
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, OverrideParseException)
 
 
@@ -62,11 +66,18 @@ def grid(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[str]) -> l
     parameters = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
     try:
         parsed = OverridesParser.create(config_loader=loader(*folders)).parse_overrides([*parameters, *own])
+        endless = next((o for o in parsed if o.is_interval_sweep()), None)
+        if endless is not None:
+            raise Mistake(
+                f"{endless.input_line}: a grid has no end there; search it with hydra/sweeper=optuna, or list values"
+            )
         expanded = [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
     except COMPOSITION_ERRORS as error:
         raise Mistake(_diagnose(overrides, folders, error)) from error
     jobs = []
-    for number, typed in enumerate(expanded):
+    shown = sys.stderr.isatty() and len(expanded) >= MANY
+    console = Console(stderr=True)
+    for number, typed in enumerate(track(expanded, "checking", console=console, transient=True, disable=not shown)):
         try:
             jobs.append(prepare(typed, folders, of_hydra, grid=True))
         except Mistake as mistake:

@@ -10,6 +10,7 @@ import pytest
 
 from clx.config import Mistake
 from clx.jobs import grid, master, prepare
+from clx.sweep.search import Search
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -18,7 +19,7 @@ COMMANDS = [
     for language, block in BLOCKS
     if language == "bash"
     for line in block.splitlines()
-    if line.startswith("clx ") and not re.match(r"clx (compare|show|list|resume|data|--from)", line)
+    if line.startswith("clx ") and not re.match(r"clx (compare|report|show|list|resume|data|export|--from)", line)
 ]
 
 
@@ -38,7 +39,11 @@ def test_commands_compose_and_pass_the_check(words: list[str], tmp_path: Path, m
     monkeypatch.syspath_prepend(str(tmp_path))
     try:
         if "-m" in words:
-            assert grid(master(words[2:], ()), words[2:], ())
+            cfg = master(words[2:], ())
+            if cfg.hydra.sweeper.get("_target_") == "clx.sweep.search.Search":
+                assert Search(cfg, words[2:], ()).space
+            else:
+                assert grid(cfg, words[2:], ())
         else:
             assert prepare(words[1:], ()).overrides == words[1:]
     except Mistake as mistake:

@@ -13,8 +13,8 @@ from clx.command.arguments import Parser
 from clx.config import Mistake
 from clx.store import table
 from clx.store.compare import Group, group, ordered, where
-from clx.store.differences import differences, mean_ranks
 from clx.store.identity import nearest
+from clx.store.notes import notes
 from clx.store.records import NAMES, Record, read_all
 
 FORMATS = ("table", "csv", "json", "markdown", "latex")
@@ -42,7 +42,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Group, sum up, print."""
     args = parser().parse_args(arguments)
-    metrics = _metrics(args.metric)
+    metrics = metric_names(args.metric)
     if args.plot and Path(args.plot).suffix not in PICTURES:
         raise Mistake(f"--plot {args.plot}: the name must end in {', '.join(PICTURES)}")
     records, left_out = gather(args.paths, args.where)
@@ -58,11 +58,11 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         raise Mistake(str(error)) from error
     _write(text, args.output)
-    _notes(keys, groups, left_out)
+    say(keys, groups, left_out)
     if args.plot:
         from clx.store.plot import plot_groups  # noqa: PLC0415 - matplotlib, where a picture is asked for
 
-        _saving(args.plot, lambda: plot_groups(groups, keys, Path(args.plot), args.kind))
+        saving(args.plot, lambda: plot_groups(groups, keys, Path(args.plot), args.kind))
         print(f"drawn into {args.plot}", file=sys.stderr)
     return 0
 
@@ -92,7 +92,8 @@ def gather(paths: Sequence[str], conditions: Sequence[str] = ()) -> tuple[list[R
     return chosen, left_out
 
 
-def _metrics(text: str) -> list[str]:
+def metric_names(text: str) -> list[str]:
+    """The names of --metric. Raises Mistake for one that does not exist."""
     names = text.split(",")
     for name in names:
         if name not in NAMES:
@@ -127,30 +128,10 @@ def _text(
     header, rows = table.cells(keys, groups, metrics)
     if style == "csv":
         return table.to_csv(header, rows)
-    parts = [(None, header, rows), *_certainty(keys, groups, metrics[0], against)]
+    parts = [(None, header, rows), *table.certainty(keys, groups, metrics[0], against)]
     if style == "markdown":
         return "\n".join((f"{title}\n\n" if title else "") + table.to_markdown(h, r) for title, h, r in parts)
     return _rendered([table.rich_table(h, r, title) for title, h, r in parts])
-
-
-def _certainty(
-    keys: list[str], groups: list[Group], metric: str, against: dict[str, str] | None
-) -> list[tuple[str, list[str], table.Rows]]:
-    """Further tables (title, header, rows): differences to the reference of each benchmark, ranks over several."""
-    found = []
-    compared = differences(groups, metric, against)
-    if compared:
-        references = {(e.reference.benchmark, table.label(e.reference, keys)) for e in compared}
-        of = "; ".join(f"{name} on {benchmark}" for benchmark, name in sorted(references))
-        title = f"difference in {metric} to {of}: paired by seed, p by permutation"
-        found.append((title, *table.difference_cells(keys, compared, metric)))
-    ranked = mean_ranks(groups, metric)
-    if ranked is not None:
-        r = ranked.ranks
-        friedman = "" if r.p is None else f", Friedman p = {r.p:.3f}"
-        title = f"mean rank over {r.num_benchmarks} streams, critical difference {r.critical_difference:.2f}{friedman}"
-        found.append((title, *table.rank_cells(keys, ranked)))
-    return found
 
 
 def _rendered(tables: Sequence[object]) -> str:
@@ -167,35 +148,20 @@ def _write(text: str, output: str | None) -> None:
     if output is None:
         sys.stdout.write(text)
     else:
-        _saving(output, lambda: Path(output).write_text(text))
+        saving(output, lambda: Path(output).write_text(text))
 
 
-def _saving(file: str, save: Callable[[], object]) -> None:
+def saving(file: str, save: Callable[[], object]) -> None:
+    """Call save; a file that cannot be written is a Mistake."""
     try:
         save()
     except OSError as error:
         raise Mistake(f"{file}: cannot be written ({error.strerror})") from error
 
 
-def _notes(keys: Sequence[str], groups: Sequence[Group], left_out: LeftOut) -> None:
+def say(keys: Sequence[str], groups: Sequence[Group], left_out: LeftOut) -> None:
     """What a reader of the numbers should know, on standard error."""
-    notes = [f"the runs differ in {', '.join(keys)} and seed"]
-    if all(entry.records[0].evaluated_on == "validation" for entry in groups):
-        notes.append("all of this was measured on validation data")
-    for entry in groups:
-        mixed = entry.mixed()
-        if mixed:
-            notes.append(f"{table.label(entry, keys)} averages runs that differ in {', '.join(mixed)}")
-    everywhere = {seed for entry in groups for seed in entry.seeds}
-    lacking: dict[tuple[int, ...], list[str]] = {}
-    for entry in groups:
-        missing = tuple(sorted(everywhere - set(entry.seeds)))
-        lacking.setdefault(missing, []).append(f"{entry.benchmark} {table.label(entry, keys)}")
-    for seeds, names in lacking.items():
-        if seeds:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            notes.append(f"{', '.join(names[:3])}{more}: without seeds {', '.join(map(str, seeds))}")
-    for note in notes:
+    for note in notes(keys, groups):
         print(f"note: {note}", file=sys.stderr)
     for folder, reason in left_out:
         print(f"left out: {folder}: {reason}", file=sys.stderr)

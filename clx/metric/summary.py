@@ -63,6 +63,17 @@ def learning_accuracy(matrix: Matrix) -> float | None:
     return _defined(np.mean([matrix[j + 1, j] for j in range(len(matrix) - 1)]))
 
 
+def accuracy_so_far(matrix: Matrix) -> list[float]:
+    """mean_{j <= i} R[i, j] after each experience i; NaN where one of them was not measured.
+
+    Where test sets and experiences do not pair up (joint training): the mean of those measured.
+    """
+    if _square(matrix):
+        return [float(matrix[i, :i].mean()) for i in range(1, len(matrix))]
+    measured = [row[~np.isnan(row)] for row in matrix[1:]]
+    return [float(row.mean()) if len(row) else float("nan") for row in measured]
+
+
 METRICS = {
     function.__name__: function
     for function in (

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import tempfile
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 def cores() -> int:
@@ -13,9 +17,9 @@ def cores() -> int:
 
 def gpus() -> int:
     """NVIDIA devices that this process may use."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = _visible()
     if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+        return len(visible)
     folder = Path("/proc/driver/nvidia/gpus")
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
@@ -34,3 +38,34 @@ def threads(side_by_side: int) -> int:
     if wanted.isdigit():
         return int(wanted)
     return max(1, cores() // (side_by_side if side_by_side > 0 else cores()))
+
+
+_claimed: list[FileLock] = []  # for as long as this process lives
+
+
+def claim_gpu() -> None:
+    """Where there are several GPUs, let this process see one alone, which no other run of a sweep has.
+
+    To be called before torch looks for GPUs. Where all are taken, they are shared out by the process's number.
+    """
+    if _claimed or gpus() < 2:
+        return
+    names = _visible() or [str(number) for number in range(gpus())]
+    folder = Path(tempfile.gettempdir()) / f"clx-gpus-{getpass.getuser()}"
+    folder.mkdir(exist_ok=True)
+    chosen = names[os.getpid() % len(names)]
+    for name in names:
+        lock = FileLock(folder / f"{name.replace('/', '_')}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        _claimed.append(lock)
+        chosen = name
+        break
+    os.environ["CUDA_VISIBLE_DEVICES"] = chosen
+
+
+def _visible() -> list[str] | None:
+    text = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if text is None else [name for name in map(str.strip, text.split(",")) if name not in ("", "-1")]

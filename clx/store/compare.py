@@ -9,7 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from clx.metric.interval import Estimate, estimate
+from clx.metric.matrix import Matrix
+from clx.metric.summary import accuracy_so_far
 from clx.store.identity import nearest, show
 from clx.store.records import LOWER_IS_BETTER, NAMES, Record
 
@@ -49,6 +53,18 @@ class Group:
     def has(self, key: str, text: str) -> bool:
         """Whether all its runs have that value, as it is typed, for the key."""
         return all(has(record, key, text) for record in self.records)
+
+    def curve(self) -> list[Estimate]:
+        """The accuracy on what was seen so far, after each experience, over the runs that measured it."""
+        curves = [accuracy_so_far(record.matrix) for record in self.records]
+        after = range(max(map(len, curves)))
+        return [estimate([c[i] for c in curves if len(c) > i and not np.isnan(c[i])]) for i in after]
+
+    def mean_matrix(self) -> Matrix:
+        """The mean over the runs whose matrix has the shape of the first one's; NaN where one lacks the entry."""
+        matrices = [record.matrix for record in self.records]
+        mean: Matrix = np.mean([m for m in matrices if m.shape == matrices[0].shape], axis=0)
+        return mean
 
     def mixed(self) -> list[str]:
         """Keys in which the runs of this group differ although they are averaged (asked for with --by)."""

@@ -12,7 +12,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from clx.metric.interval import estimate
 from clx.metric.matrix import Matrix
 from clx.store.compare import Group
 from clx.store.table import label
@@ -113,8 +112,7 @@ def _curves(groups: Sequence[Group], names: Sequence[str]) -> Figure:
     figure = _figure(7.5, 4.4)
     axes = figure.add_subplot()
     for group, name, colour in zip(groups, names, _colours(len(groups)), strict=True):
-        curves = [[_mean(row) for row in record.matrix[1:]] for record in group.records]
-        points = [estimate([c[i] for c in curves if len(c) > i]) for i in range(max(map(len, curves)))]
+        points = group.curve()
         if len(points) == 1 and points[0].mean is not None:  # joint training has one row: a level to compare with
             axes.axhline(points[0].mean, ls="--", lw=1.2, color=colour, label=name)
             continue
@@ -138,9 +136,7 @@ def _matrices(groups: Sequence[Group], names: Sequence[str]) -> Figure:
     for axes in grid.flat[len(groups) :]:
         axes.set_axis_off()
     for group, name, axes in zip(groups, names, grid.flat, strict=False):
-        shape = group.records[0].matrix.shape
-        mean = np.mean([r.matrix for r in group.records if r.matrix.shape == shape], axis=0)
-        image = _heat_map(axes, mean)
+        image = _heat_map(axes, group.mean_matrix())
         axes.set_title(name.replace(": ", "\n", 1), fontsize="small")
     figure.colorbar(image, ax=grid, label="accuracy")
     return figure
@@ -165,8 +161,3 @@ def _trade(groups: Sequence[Group], names: Sequence[str], cost: str, axis: str, 
 def _legend(axes: Any) -> None:
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
-
-
-def _mean(row: Matrix) -> float:
-    known = row[~np.isnan(row)]
-    return float(known.mean()) if len(known) else float("nan")

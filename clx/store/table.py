@@ -52,9 +52,9 @@ def _number(value: float, sign: str = "") -> str:
     return f"{value:{sign}.4f}" if abs(value) < 100 else f"{value:{sign},.0f}"
 
 
-def difference_cells(keys: Sequence[str], compared: Sequence[Compared], metric: str) -> tuple[list[str], Rows]:
+def difference_cells(keys: Sequence[str], compared: Sequence[Compared]) -> tuple[list[str], Rows]:
     """Header and rows of text: each group minus the reference, paired by seed."""
-    header = ["benchmark", *keys, "pairs", f"{metric}, minus", "95% interval", "p", "p (Holm)"]
+    header = ["benchmark", *keys, "pairs", "difference", "95% interval", "p", "p (Holm)"]
     rows = []
     for entry in compared:
         mean, _, interval = _numbers(entry.difference.estimate, sign="+")
@@ -69,6 +69,26 @@ def rank_cells(keys: Sequence[str], ranked: Ranked) -> tuple[list[str], Rows]:
     keys = [key for key in keys if not key.startswith("benchmark")]
     pairs = sorted(zip(ranked.ranks.mean, ranked.settings, strict=True), key=lambda pair: pair[0])
     return [*keys, "mean rank"], [[*(_setting(s.get(key)) for key in keys), f"{rank:.2f}"] for rank, s in pairs]
+
+
+def certainty(
+    keys: Sequence[str], groups: Sequence[Group], metric: str, against: Mapping[str, str] | None = None
+) -> list[tuple[str, list[str], Rows]]:
+    """Further tables (title, header, rows): differences to the reference of each benchmark, ranks over several."""
+    found = []
+    compared = differences(groups, metric, against)
+    if compared:
+        references = {(e.reference.benchmark, label(e.reference, keys)) for e in compared}
+        of = "; ".join(f"{name} on {benchmark}" for benchmark, name in sorted(references))
+        title = f"difference in {metric} to {of}: paired by seed, p by permutation"
+        found.append((title, *difference_cells(keys, compared)))
+    ranked = mean_ranks(groups, metric)
+    if ranked is not None:
+        r = ranked.ranks
+        friedman = "" if r.p is None else f", Friedman p = {r.p:.3f}"
+        title = f"mean rank over {r.num_benchmarks} streams, critical difference {r.critical_difference:.2f}{friedman}"
+        found.append((title, *rank_cells(keys, ranked)))
+    return found
 
 
 def label(group: Group, keys: Sequence[str]) -> str:

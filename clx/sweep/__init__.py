@@ -25,7 +25,8 @@ def run(overrides: Sequence[str], folders: Sequence[str]) -> int | None:
     if not sweeper.endswith("BasicSweeper"):
         return None
     expected = jobs.grid(master, overrides, folders)
-    whole = complete(expected, Launcher(master), Path(master.output_root))
+    root = Path(master.output_root)
+    whole = complete(expected, Launcher(master), root)
     places = [job.folder for job in expected]
-    sum_up(places)
+    sum_up(places, root)
     return exit_code(places) if whole else 130

@@ -10,15 +10,17 @@ from rich.console import Console
 
 from clx.app import terminable
 from clx.jobs import Job
-from clx.store.compare import group
+from clx.store.compare import Group, group
+from clx.store.identity import digest
 from clx.store.records import read_all
 from clx.store.run import read_status
-from clx.store.table import cells, rich_table
+from clx.store.table import cells, certainty, rich_table
 from clx.sweep.launch import Launcher
 from clx.sweep.watch import Watch, stamp, wait_for
 
 ATTEMPTS = 2  # of a run whose process died: once more, in case another run's death took it along
 METRICS = ("average_accuracy", "forgetting")
+LONGEST_NAME = 80  # characters of a report's file, its digest apart
 
 
 def finished(job: Job) -> bool:
@@ -74,8 +76,8 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 
 
-def sum_up(folders: Sequence[Path]) -> None:
-    """How many runs ended how, which did not finish and why, and the comparison of those that did."""
+def sum_up(folders: Sequence[Path], root: Path) -> None:
+    """How many runs ended how, which did not finish and why; the comparison of those that did, and a page about it."""
     status = {folder: read_status(folder) for folder in dict.fromkeys(folders)}
     counts: dict[str, int] = {}
     for entry in status.values():
@@ -89,5 +91,29 @@ def sum_up(folders: Sequence[Path]) -> None:
     if records:
         keys, groups = group(records, None, METRICS[0])
         width = None if sys.stdout.isatty() else 240
-        Console(width=width).print(rich_table(*cells(keys, groups, METRICS)))
-    sys.stdout.flush()
+        console = Console(width=width)
+        console.print(rich_table(*cells(keys, groups, METRICS)))
+        for title, header, rows in certainty(keys, groups, METRICS[0]):
+            console.print(rich_table(header, rows, title))
+        left_out = [(f, f"{e['state']}: {e['reason'] or ''}") for f, e in status.items() if e["state"] != "finished"]
+        print(_report(root, keys, groups, left_out), flush=True)
+
+
+def _report(root: Path, keys: list[str], groups: list[Group], left_out: list[tuple[Path, str]]) -> str:
+    """Write the page about a sweep; where it lies, or why there is none."""
+    from clx.store.report import write_report  # noqa: PLC0415 - after the runs, not before
+
+    names = [f"{'+'.join(sorted({g.benchmark for g in groups}))}", f"{'+'.join(sorted(_strategies(groups)))}"]
+    folders = sorted(str(r.folder) for g in groups for r in g.records) + sorted(str(f) for f, _ in left_out)
+    title = "-".join(names)[:LONGEST_NAME]
+    place = root / "reports" / f"{title}-{digest({'folders': folders})}.html"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_report(place, keys, groups, METRICS, left_out, f"Sweep of {' on '.join(reversed(names))}")
+    except (ImportError, OSError) as error:
+        return f"no report: {error}"
+    return f"report: {place}"
+
+
+def _strategies(groups: Sequence[Group]) -> set[str]:
+    return {record.strategy for entry in groups for record in entry.records}

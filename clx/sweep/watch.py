@@ -107,7 +107,7 @@ class Watch:
         table = Table(box=None, show_header=False, pad_edge=False)
         running = list(self.running.items())
         for folder, status in running[:MOST_ROWS]:
-            table.add_row(f"  {self._name(folder)}", f"after {_experiences(folder)} experiences", _since(status))
+            table.add_row(f"  {self._name(folder)}", f"experience {_experiences(folder) + 1}", _since(status))
         if len(running) > MOST_ROWS:
             table.add_row(f"  and {len(running) - MOST_ROWS} more")
         return Group(self.progress, table)

@@ -10,8 +10,8 @@ import math
 import numpy as np
 import pytest
 
-from clx.metric.matrix import Matrix
-from clx.metric.summary import METRICS, summary
+from clx.metric.matrix import Matrix, from_lists
+from clx.metric.summary import METRICS, accuracy_so_far, summary
 
 ROWS = [
     [0.10, 0.20, 0.30],
@@ -109,3 +109,12 @@ def test_other_shapes(rows: list[list[float]], expected: dict[str, float]) -> No
     found = summary(matrix(*rows))
     assert {name: value for name, value in found.items() if value is not None} == pytest.approx(expected, abs=1e-12)
     assert set(found) == ALL
+
+
+def test_accuracy_so_far_counts_the_experiences_trained() -> None:
+    later = from_lists([[0.5, 0.5], [0.8, 0.1], [0.6, 0.4]])  # the 0.1 is of an experience still to come
+    np.testing.assert_allclose(accuracy_so_far(later), [0.8, 0.5])
+    gap = from_lists([[None, None], [None, None], [0.6, 0.4]])
+    np.testing.assert_allclose(accuracy_so_far(gap), [np.nan, 0.5])
+    joint = from_lists([[None, None, None], [0.9, 0.6, None]])
+    np.testing.assert_allclose(accuracy_so_far(joint), [0.75])
