@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import yaml
 
 from clx.command.list import GROUPS, describe, options
 from clx.config import compose, conf_folder, plain
+from clx.jobs import master
+from clx.sweep.launch import Launcher
 from clx.validation import check, find, nodes
 
 TESTS = Path(__file__).parent
-OPTIONS = [(group, name) for group in GROUPS for name in options(group)]
+HYDRAS = sorted(path for path in conf_folder().glob("hydra/*/*.yaml"))
+OPTIONS = [(group, name) for group in GROUPS if not group.startswith("hydra/") for name in options(group)]
 # Groups in which each option with a _target_ is one class in one file of its own.
 ONE_FILE = ("model", "model/head", "strategy", "buffer", "regularizer", "logger")
 COMMON = {
@@ -44,6 +48,23 @@ def test_option_composes_and_passes_the_check(group: str, name: str) -> None:
 def test_option_says_what_it_is(group: str, name: str) -> None:
     what, _ = describe(group, name)
     assert what.endswith("."), f"conf/{group}/{name}.yaml: the first comment line says what it is, in a sentence"
+
+
+@pytest.mark.parametrize("file", HYDRAS, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_option_of_hydra_composes_and_says_what_it_is(file: Path) -> None:
+    """It stands for the plugin's own of the same name, without a warning; what it names is there to be called."""
+    group = f"hydra/{file.parent.name}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cfg = compose([f"{group}={file.stem}"])
+    assert cfg.hydra.runtime.choices[group] == file.stem
+    assert callable(find(group, cfg.hydra[file.parent.name]["_target_"]))
+    assert describe(group, file.stem)[0].endswith(".")
+
+
+@pytest.mark.parametrize("name", [file.stem for file in HYDRAS if file.parent.name == "launcher"])
+def test_launcher_takes_all_that_its_file_says(name: str) -> None:
+    Launcher(master([f"hydra/launcher={name}"], ()))
 
 
 @pytest.mark.parametrize(("group", "name"), [o for o in OPTIONS if o[0] in ONE_FILE], ids=lambda value: value)

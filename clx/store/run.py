@@ -45,7 +45,7 @@ class RunStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / LOCK)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=1)  # s: somebody may be looking whether it is held
         except Timeout as error:
             raise BlockingIOError(f"{self.folder} is held by another process") from error
         except (OSError, NotImplementedError):  # a file system without locks: status.json alone says who runs
