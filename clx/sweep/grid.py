@@ -18,7 +18,6 @@ from clx.store.table import cells, certainty, rich_table
 from clx.sweep.launch import Launcher
 from clx.sweep.watch import Watch, stamp, wait_for
 
-ATTEMPTS = 2  # of a run whose process died: once more, in case another run's death took it along
 METRICS = ("average_accuracy", "forgetting")
 LONGEST_NAME = 80  # characters of a report's file, its digest apart
 
@@ -47,29 +46,34 @@ def complete(jobs: Sequence[Job], launch: Launcher, root: Path, *, say: bool = T
 
 def _launch_all(todo: list[Job], launch: Launcher) -> None:
     before = {job.folder: stamp(job.folder) for job in todo}
-    tried = dict.fromkeys(before, 0)
     while todo:
         # What a process of an earlier sweep still works on is its own; we wait for it.
-        elsewhere = {job.folder for job in todo if read_status(job.folder)["state"] == "running"}
+        elsewhere = {job.folder for job in todo if _state(job) == "running"}
         mine = [job for job in todo if job.folder not in elsewhere]
-        if mine:
-            try:
-                launch(mine)
-            except Exception as error:  # noqa: BLE001 - a worker died; the others' jobs are launched again
-                print(f"clx: the launcher stopped: {_first_line(error)}", file=sys.stderr, flush=True)
-        wait_for(list(before))
-        if mine and all(stamp(job.folder) == before[job.folder] for job in mine):
-            return  # it cannot launch at all
+        _try(launch, mine)
+        wait_for([job.folder for job in todo])
+        # Where a process died, it may have taken others along: each once more, on its own.
         for job in mine:
-            tried[job.folder] += 1
-        states = {job.folder: read_status(job.folder)["state"] for job in todo}
-        todo = [
-            job
-            for job in todo
-            if (stamp(job.folder) == before[job.folder] or states[job.folder] == "interrupted")
-            and states[job.folder] != "finished"
-            and tried[job.folder] < ATTEMPTS
-        ]
+            if _state(job) == "interrupted" and stamp(job.folder) != before[job.folder]:
+                _try(launch, [job])
+        left = [job for job in todo if stamp(job.folder) == before[job.folder] or _state(job) == "running"]
+        left += [job for job in todo if job.folder in elsewhere and _state(job) == "interrupted"]
+        if len(left) == len(todo) == len(mine):
+            return  # it cannot launch at all
+        todo = left
+
+
+def _state(job: Job) -> str:
+    return str(read_status(job.folder)["state"])
+
+
+def _try(launch: Launcher, jobs: list[Job]) -> None:
+    if not jobs:
+        return
+    try:
+        launch(jobs)
+    except Exception as error:  # noqa: BLE001 - a worker died; what it leaves undone is seen by its folders
+        print(f"clx: the launcher stopped: {_first_line(error)}", file=sys.stderr, flush=True)
 
 
 def _first_line(error: BaseException) -> str:
