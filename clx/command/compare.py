@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     _write(text, args.output)
     say(keys, groups, left_out)
     if args.plot:
-        from clx.store.plot import plot_groups  # noqa: PLC0415 - matplotlib, where a picture is asked for
+        from clx.store.plot_groups import plot_groups  # noqa: PLC0415 - matplotlib, where a picture is asked for
 
         saving(args.plot, lambda: plot_groups(groups, keys, Path(args.plot), args.kind))
         print(f"drawn into {args.plot}", file=sys.stderr)

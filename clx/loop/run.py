@@ -14,7 +14,6 @@ from clx.metric.summary import summary
 from clx.runtime import device as devices
 from clx.runtime import seed as seeding
 from clx.store import checkpoint
-from clx.store.plot import plot_accuracy, plot_matrix
 from clx.store.records import SCHEMA
 from clx.store.run import RunStore
 
@@ -47,6 +46,8 @@ def run(
             checkpoint.save(store.folder, state(trainer))
         row = to_lists(trainer.matrix.plain)[trainer.finished]
         trainer.emit(ExperienceDone(experience.index, count, trainer.train_seconds - seconds, row))
+    from clx.store.plot import plot_accuracy, plot_matrix  # noqa: PLC0415 - matplotlib, when training is over
+
     result = _result(trainer, before + time.perf_counter() - begun)
     plot_accuracy(trainer.matrix.plain, title, store.folder / "accuracy.png")
     plot_matrix(trainer.matrix.plain, title, store.folder / "matrix.png")
