@@ -26,7 +26,9 @@ def run(overrides: Sequence[str], folders: Sequence[str]) -> int | None:
         return None
     expected = jobs.grid(master, overrides, folders)
     root = Path(master.output_root)
-    whole = complete(expected, Launcher(master), root)
+    launch = Launcher(master)
+    whole = complete(expected, launch, root)
+    launch.close()
     places = [job.folder for job in expected]
     sum_up(places, root)
     return exit_code(places) if whole else 130

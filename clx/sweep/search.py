@@ -179,7 +179,10 @@ def search(master: DictConfig, overrides: Sequence[str], folders: Sequence[str])
         )
     parallel = master.hydra.runtime.choices.get("hydra/launcher") != "basic"
     launch = Launcher(master)
-    return made.run(launch, settings.at_once or (machine.workers() if parallel else 1))
+    try:
+        return made.run(launch, settings.at_once or (machine.workers() if parallel else 1))
+    finally:
+        launch.close()
 
 
 def _space(words: Sequence[str], folders: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
