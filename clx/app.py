@@ -56,9 +56,9 @@ def execute(config: dict[str, Any], folder: Path) -> int:
     """
     store = RunStore(folder)
     try:
-        with terminable():
+        with terminable() as stop:
             store.claim()
-            return _execute(config, store)
+            return _execute(config, store, stop)
     except BlockingIOError:
         _say(_who(folder))
         return MISTAKEN
@@ -75,7 +75,7 @@ def execute(config: dict[str, Any], folder: Path) -> int:
         return MISTAKEN
     except KeyboardInterrupt:
         store.status("interrupted", "stopped by a signal")
-        _say(f"interrupted; the same command, or `clx resume {folder}`, goes on after the last whole experience")
+        _say(f"interrupted; the same command, or `clx resume {folder}`, goes on from its last checkpoint")
         raise
     except SystemExit as stop:
         return _failed(store, f"sys.exit({stop.code!r}) was called")
@@ -94,7 +94,7 @@ def _failed(store: RunStore, reason: str) -> int:
     return FAILED
 
 
-def _execute(config: dict[str, Any], store: RunStore) -> int:
+def _execute(config: dict[str, Any], store: RunStore, stop: Stop) -> int:
     folder = store.folder
     refuse_another(config, folder)
     status = read_status(folder)
@@ -105,13 +105,13 @@ def _execute(config: dict[str, Any], store: RunStore) -> int:
     store.status("running")
     check(config)
     _set_threads(config["trainer"]["num_threads"])
-    result = _run(config, build(config), store)
+    result = _run(config, build(config), store, stop)
     store.finish(result)
     print(f"average accuracy {_number(result['metrics']['average_accuracy'])}   {folder}", flush=True)
     return FINISHED
 
 
-def _run(config: dict[str, Any], built: Built, store: RunStore) -> dict[str, Any]:
+def _run(config: dict[str, Any], built: Built, store: RunStore, stop: Stop) -> dict[str, Any]:
     from clx.loop import run as runs  # noqa: PLC0415 - torch
     from clx.store import checkpoint  # noqa: PLC0415 - torch
 
@@ -125,13 +125,15 @@ def _run(config: dict[str, Any], built: Built, store: RunStore) -> dict[str, Any
     if saved is not None:
         runs.resume(benchmark, trainer, saved)
     # rerun asks for one more run of this command; stored, it would ask for ever
-    store.begin(config | {"rerun": False}, _environment(config, built), trainer.finished)
+    store.begin(config | {"rerun": False}, _environment(config, built), saved and saved["written"])
     trainer.loggers = [store]
     with contextlib.ExitStack() as closing:
         for logger in loggers(config):
             closing.callback(logger.close)  # each, whatever happens to the others
             trainer.loggers.append(logger)
-        result = runs.run(benchmark, trainer, store, title=title, config=config)
+        stop.listening = True
+        result = runs.run(benchmark, trainer, store, title=title, config=config, stopping=stop)
+        stop.listening = False
     names = {"benchmark": choices["benchmark"], "strategy": choices["strategy"], "seed": config["seed"]}
     return {"schema": SCHEMA, **names, "evaluated_on": config["trainer"]["evaluate_on"], **result}
 
@@ -199,24 +201,39 @@ def _set_threads(count: int | None) -> None:
     torch.set_num_threads(count or usual)
 
 
+class Stop:
+    """What a signal asks for: where somebody listens, the first is a request; else, and the second, an exception."""
+
+    def __init__(self) -> None:
+        self.listening = False
+        self.requested = False
+
+    def __call__(self) -> bool:
+        """Whether to stop where it can go on from."""
+        return self.requested
+
+    def signalled(self, *_: Any) -> None:
+        """The handler of a signal."""
+        if not self.listening or self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
 @contextlib.contextmanager
-def terminable() -> Iterator[None]:
+def terminable() -> Iterator[Stop]:
     """SIGINT and SIGTERM end a run the same way: its state is recorded. Only the main thread can set handlers.
 
     Set, not inherited: a shell starts its background jobs with SIGINT ignored.
     """
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
+    stop = Stop()
     signals = (signal.SIGINT, signal.SIGTERM)
     try:
-        before = [signal.signal(number, interrupt) for number in signals]
+        before = [signal.signal(number, stop.signalled) for number in signals]
     except ValueError:
-        yield
+        yield stop
         return
     try:
-        yield
+        yield stop
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from clx.app import execute
+from clx.app import Stop, execute
 from clx.build import Built, build
 from clx.command.list import options
 from clx.config import Conflict, compose, plain
@@ -162,32 +163,57 @@ def test_every_optimizer_resumes_with_its_state_kept(
 
 
 def check_resume(overrides: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop after each experience in turn; the run that goes on ends in the same bits as one left alone."""
+    """Stop after each experience, and at three steps inside of phases; the run that goes on ends in the same bits as
+    one left alone, and leaves the same files."""
     config = tiny(*overrides)
-    alone = result_of(config, folder / "alone")
+    asked = itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(Stop, "__call__", lambda self: next(asked) < 0)
+        alone = result_of(config, folder / "alone")
     wanted = checkpoint.load(folder / "alone")
     assert wanted is not None
-    experiences = wanted["counters"]["finished"]
+    questions = next(asked) - 1  # the last is asked when there is nothing left to stop
     save = checkpoint.save
-    for stop_after in range(1, experiences):
 
-        def save_and_stop(target: Path, state: dict[str, Any], after: int = stop_after) -> None:
+    def stopping_after(experiences: int) -> Callable[[Path, dict[str, Any]], None]:
+        def save_and_stop(target: Path, state: dict[str, Any]) -> None:
             save(target, state)
-            if state["counters"]["finished"] == after:
+            if state["counters"]["finished"] == experiences:
                 raise KeyboardInterrupt
 
-        stopped = folder / f"stopped{stop_after}"
+        return save_and_stop
+
+    for after in range(1, wanted["counters"]["finished"]):
         with monkeypatch.context() as patch:
-            patch.setattr(runs.checkpoint, "save", save_and_stop)
-            with pytest.raises(KeyboardInterrupt):
-                execute(config, stopped)
-        assert json.loads((stopped / "status.json").read_text())["state"] == "interrupted"
-        torch.manual_seed(12345)  # whatever the next process's generators are, the checkpoint's count
+            patch.setattr(runs.checkpoint, "save", stopping_after(after))
+            check_goes_on(config, folder / f"experience{after}", alone, wanted, folder / "alone")
+    for after in sorted({questions // 7, questions // 2, questions * 5 // 6}):
+        left = itertools.count(-after)
+        with monkeypatch.context() as patch:
+            patch.setattr(Stop, "__call__", lambda self, left=left: next(left) == 0)
+            check_goes_on(config, folder / f"step{after}", alone, wanted, folder / "alone")
+
+
+def check_goes_on(
+    config: dict[str, Any], stopped: Path, alone: dict[str, Any], wanted: dict[str, Any], whole: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        execute(config, stopped)
+    assert json.loads((stopped / "status.json").read_text())["state"] == "interrupted"
+    torch.manual_seed(12345)  # whatever the next process's generators are, the checkpoint's count
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs.checkpoint, "save", SAVE)
+        patch.setattr(Stop, "__call__", lambda self: False)
         assert result_of(config, stopped) == alone
-        found = checkpoint.load(stopped)
-        assert found is not None
-        for part in ("strategy", "regularizers", "buffer", "memory", "matrix", "random"):
-            assert same(found[part], wanted[part]), part
+    found = checkpoint.load(stopped)
+    assert found is not None
+    for part in ("parts", "matrix"):
+        assert same(found[part], wanted[part]), part
+    for name in ("metrics.csv", "matrix.csv"):
+        assert (stopped / name).read_text() == (whole / name).read_text()
+
+
+SAVE = checkpoint.save
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,11 @@ class RunStarted:
     config: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether an earlier process told the beginning."""
+        return self.first > 0 or self.total_step > 0
+
 
 @dataclass(frozen=True)
 class StepDone:

@@ -42,7 +42,8 @@ class Console:
 
     def _start(self, event: RunStarted) -> None:
         self.num_experiences = event.num_experiences
-        going_on = f", going on after {event.first} of {event.num_experiences} experiences" if event.first else ""
+        where = f"after {event.first} of {event.num_experiences} experiences, step {event.total_step}"
+        going_on = f", going on {where}" if event.goes_on else ""
         self.console.print(f"[bold]{event.title}[/bold]{going_on}", highlight=False)
         if self.live:
             self.task = self.progress.add_task("", total=event.num_experiences, completed=event.first, status="")

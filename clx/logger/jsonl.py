@@ -32,7 +32,7 @@ class JSONLines(Tracker):
         if path.exists():
             if self.path is not None:
                 _refuse_other(path, folder)
-            _forget(path, event.first)
+            _forget(path, event)
         self._file = path.open("a", encoding="utf-8")
         self._line(
             "started",
@@ -80,13 +80,18 @@ def _refuse_other(path: Path, folder: str | None) -> None:
         raise ValueError(f"path {path} holds something other than this run; give each run a file of its own")
 
 
-def _forget(path: Path, first: int) -> None:
-    """Drop the lines from experience `first` on, how the run ended, and a line that was cut off."""
+def _forget(path: Path, event: RunStarted) -> None:
+    """Drop the lines of what comes again, how the run ended, and a line that was cut off."""
     kept = []
     with path.open(encoding="utf-8") as file:
         for line in file:
-            experience = (_parse(line) or {}).get("experience")
-            if experience is not None and experience < first:
+            told = _parse(line) or {}
+            experience, step = told.get("experience"), told.get("total_step")
+            if experience is None or not event.goes_on:
+                continue
+            if experience < event.first or (
+                experience == event.first and step is not None and step <= event.total_step
+            ):
                 kept.append(line)
     spare = path.with_name(f".{path.name}.new")
     spare.write_text("".join(kept), encoding="utf-8")

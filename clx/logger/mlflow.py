@@ -49,7 +49,7 @@ class MLflow(Tracker):
             self._client = self._local_store() if self.tracking_uri is None else self._connect(self.tracking_uri)
         benchmark = event.config.get("choices", {}).get("benchmark") or event.title.split("/")[0]
         experiment = self._experiment(self.experiment or benchmark)
-        earlier = self._earlier(experiment) if event.first else None
+        earlier = self._earlier(experiment) if event.goes_on else None
         self._recorded = Counter()
         if earlier is None:
             self._create(event, experiment)

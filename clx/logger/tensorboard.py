@@ -33,7 +33,7 @@ class TensorBoard(Tracker):
 
     def _begin(self, event: RunStarted) -> None:
         folder = self._place("tensorboard")
-        purge = event.total_step + 1 if event.first else 0  # what stands at that step and after it is to come again
+        purge = event.total_step + 1 if event.goes_on else 0  # what stands at that step and after it is to come again
         self._curves = self._writer(str(folder), purge_step=purge)
         # TensorBoard keeps the first state that it reads of a run, so the table's line is written anew each time.
         for old in (folder / "hparams").glob("events.out.tfevents.*"):

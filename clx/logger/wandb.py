@@ -62,7 +62,7 @@ class WandB(Tracker):
         root = self._place("")
         self._memo = root / "wandb" / "clx.json"
         self._memo.parent.mkdir(parents=True, exist_ok=True)
-        earlier = self._read_memo() if event.first else None
+        earlier = self._read_memo() if event.goes_on else None
         self._id, self._told = earlier or (secrets.token_hex(8), Position())
         self._position = Position()
         if self._told.step <= event.total_step:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from clx.strategy.finetune import Finetune
 from clx.types import Batch, Clock, Experience, Objective, Phase
 
 LOG_EVERY = 50  # steps between two StepDone events
+Position = dict[str, Any]  # where a phase stands: epoch, step, samples, and the states of what lives as long as it does
 
 
 @dataclass(kw_only=True)
@@ -38,12 +39,15 @@ class Settings:
 
 @dataclass(kw_only=True)
 class Hooks:
-    """Whom a phase calls back: after some steps, after each step, after each epoch; stop() is asked each step."""
+    """Whom a phase calls back: after some steps, after each step, after each epoch; stop() is asked each step, and
+    due(), whether pause(position) wants to hear now where the phase stands."""
 
     on_event: Callable[[StepDone], None]
     after_step: Callable[[], None]
     after_epoch: Callable[[int], None]
     stop: Callable[[], bool]
+    due: Callable[[], bool] = lambda: False
+    pause: Callable[[Position], None] = lambda _: None
     total_step: int = 0  # steps of the run so far; fit counts on
 
 
@@ -56,8 +60,13 @@ def fit(
     settings: Settings,
     hooks: Hooks,
     memory: OptimizerMemory | None,
+    position: Position | None = None,
 ) -> int:
-    """Train one phase; returns the samples trained on. memory: keeps the optimizer's state, None = it starts anew."""
+    """Train one phase; returns the samples trained on. memory: keeps the optimizer's state, None = it starts anew.
+
+    position: what hooks.pause was told, to go on from there; strategy, regularizers, buffer and random generators are
+    then as they were at that moment.
+    """
     if not len(phase.data):
         return 0
     epochs = settings.epochs if phase.epochs is None else phase.epochs
@@ -65,16 +74,17 @@ def fit(
     per_epoch = -(-len(phase.data) // batch_size)
     steps = min(epochs * per_epoch, settings.max_steps or epochs * per_epoch)
     optimizer, scheduler = _optimizer(strategy, experience, phase, settings, epochs, steps)
-    if memory is not None and optimizer is not None:
+    if memory is not None and optimizer is not None and position is None:
         memory.restore(phase.name, optimizer, strategy)
-    regularize = phase.regularize if phase.regularize is not None else phase.observe is None
-    active = {name: r for name, r in regularizers.items() if r.weight > 0} if regularize else {}
-    step = Step(strategy, active, phase, optimizer, settings)
-    meter, count = Meter(), 0
-    for epoch in range(-(-steps // per_epoch)):
+    step = Step(strategy, _active(regularizers, phase), phase, optimizer, settings)
+    meter, count, done, first = Meter(), 0, 0, 0
+    if position is not None:
+        first, done, count = position["epoch"], position["step"], position["samples"]
+        _go_on(position, meter, optimizer, scheduler)
+    for epoch in range(first, -(-steps // per_epoch)):
         strategy.train()
         clock = Clock(experience.index, phase.name, epoch, epoch * per_epoch, steps)
-        for batch in _epoch(strategy, phase, batch_size, settings.seed, clock):
+        for batch in _epoch(strategy, phase, batch_size, settings.seed, clock, skip=done - epoch * per_epoch):
             objective = step(batch)
             meter.add(step.terms)
             count += len(batch)
@@ -83,7 +93,9 @@ def fit(
             hooks.after_step()
             if done % LOG_EVERY == 0 or done % per_epoch == 0 or done == steps:
                 hooks.on_event(meter.event(batch, objective, epochs, hooks.total_step))
-            if done == steps or hooks.stop():
+            if hooks.due():
+                hooks.pause(_position(epoch, done, count, meter, optimizer, scheduler))
+            if hooks.stop():
                 break
         if scheduler is not None:
             scheduler.step()
@@ -109,12 +121,42 @@ def _optimizer(
     return optimizer, call_offering(build, optimizer, T_max=epochs, epochs=epochs, steps=steps)
 
 
-def _epoch(strategy: Finetune, phase: Phase, batch_size: int, seed: int, clock: Clock) -> Iterator[Batch]:
-    """The batches of one epoch, in an order that depends on (seed, experience, phase, epoch) alone."""
+def _active(regularizers: Mapping[str, Regularizer], phase: Phase) -> dict[str, Regularizer]:
+    regularize = phase.regularize if phase.regularize is not None else phase.observe is None
+    return {name: r for name, r in regularizers.items() if r.weight > 0} if regularize else {}
+
+
+def _go_on(position: Position, meter: Meter, optimizer: Any, scheduler: Any) -> None:
+    meter.load_state(position["meter"])
+    for part, name in ((optimizer, "optimizer"), (scheduler, "scheduler")):
+        if part is not None:
+            part.load_state_dict(position[name])
+
+
+def _position(epoch: int, done: int, count: int, meter: Meter, optimizer: Any, scheduler: Any) -> Position:
+    return {
+        "epoch": epoch,
+        "step": done,
+        "samples": count,
+        "meter": meter.state(),
+        "optimizer": None if optimizer is None else optimizer.state_dict(),
+        "scheduler": None if scheduler is None else scheduler.state_dict(),
+    }
+
+
+def _epoch(
+    strategy: Finetune, phase: Phase, batch_size: int, seed: int, clock: Clock, *, skip: int = 0
+) -> Iterator[Batch]:
+    """The batches of one epoch, in an order that depends on (seed, experience, phase, epoch) alone, without the first
+    skip of them and those after the phase's last step."""
     draw = seeding.generator("order", seed, clock.experience, clock.phase, clock.epoch)
     order = torch.randperm(len(phase.data), generator=draw)
     transform = phase.transform or strategy.train_transform
-    return batches(phase.data, batch_size, transform, strategy.device, order=order, clock=clock)
+    rest = order[skip * batch_size : (clock.steps - clock.step) * batch_size]
+    clock = replace(clock, step=clock.step + skip)
+    return (
+        batches(phase.data, batch_size, transform, strategy.device, order=rest, clock=clock) if len(rest) else iter(())
+    )
 
 
 class Step:
@@ -188,6 +230,14 @@ class Meter:
             so_far = self.sums.get(name)
             self.sums[name] = value.detach() if so_far is None else so_far + value.detach()
             self.counts[name] = self.counts.get(name, 0) + 1
+
+    def state(self) -> dict[str, Any]:
+        """The sums so far, for a checkpoint."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what state() gave."""
+        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
 
     def event(self, batch: Batch, objective: Objective, epochs: int, total_step: int) -> StepDone:
         """The means since the last event. Raises FloatingPointError where a term is not finite."""

@@ -12,8 +12,9 @@ import torch
 from clx.data.batches import batches
 from clx.logger.base import Evaluated, Event, Logger
 from clx.loop.evaluate import Evaluator
-from clx.loop.fit import Hooks, Settings, fit
+from clx.loop.fit import Hooks, Position, Settings, fit
 from clx.loop.optimizer_memory import OptimizerMemory
+from clx.loop.parts import load_parts, parts
 from clx.metric.matrix import AccuracyMatrix, to_list
 from clx.metric.summary import summary
 from clx.model.batch_norm import bear_single_samples
@@ -94,6 +95,10 @@ class Trainer:
         self.num_samples = 0  # trained on, repetitions counted
         self.train_seconds = 0.0
         self.eval_seconds = 0.0
+        self.boundaries: list[dict[str, Any]] | None = None  # between phases; None = not kept
+        self.replay: dict[str, Any] | None = None  # a checkpoint from inside the experience that comes next
+        self.due: Callable[[], bool] = lambda: False
+        self.pause: Callable[[Position | None], None] = lambda _: None
         self._evaluator: tuple[Any, Evaluator] | None = None
         self._last_transform: Any = None
         self._stop = False
@@ -159,24 +164,35 @@ class Trainer:
         self._grown_for = experience.index
 
     _grown_for: int | None = None
+    _begun: float | None = None  # when the experience in course began, as if nothing had been evaluated before
 
     def train_experience(self, experience: Experience, eval_stream: Any = None) -> None:
         """Everything of one experience but its final evaluation."""
-        started, evaluated = time.perf_counter(), self.eval_seconds
+        self._begun = time.perf_counter() - self.eval_seconds
         self.grow(experience)
+        replay, self.replay = self.replay, None
+        self._boundary(replay, 0)
         self.strategy.before_task(experience)
         hooks = self._hooks(eval_stream)
-        for phase in self.strategy.phases(experience):
-            self.num_samples += fit(
-                self.strategy,
-                dict(self.regularizers.items()),  # type: ignore[arg-type]  # ModuleDict forgets what it holds
-                experience,
-                phase,
-                settings=self.settings,
-                hooks=hooks,
-                memory=self.memory,
-            )
-            self.total_step = hooks.total_step
+        for number, phase in enumerate(self.strategy.phases(experience)):
+            if replay is None or number >= len(replay["boundaries"]) - 1:
+                position = None if replay is None else replay["position"]
+                if position is not None:
+                    assert replay is not None
+                    load_parts(self, replay["parts"])
+                replay = None
+                self.num_samples += fit(
+                    self.strategy,
+                    dict(self.regularizers.items()),  # type: ignore[arg-type]  # ModuleDict forgets what it holds
+                    experience,
+                    phase,
+                    settings=self.settings,
+                    hooks=hooks,
+                    memory=self.memory,
+                    position=position,
+                )
+                self.total_step = hooks.total_step
+            self._boundary(replay, number + 1)
             if self._stop:
                 break
         self.strategy.eval()
@@ -186,7 +202,24 @@ class Trainer:
                 parts = batches(experience.data, self.eval_batch_size, self.strategy.eval_transform, self.device)
                 regularizer.after_task(self.strategy.model, experience, parts)
         self.finished += 1
-        self.train_seconds += time.perf_counter() - started - (self.eval_seconds - evaluated)
+        if self.boundaries is not None:
+            self.boundaries = []
+        self.train_seconds, self._begun = self.seconds(), None
+
+    def seconds(self) -> float:
+        """Spent on training so far, evaluation apart."""
+        inside = 0.0 if self._begun is None else time.perf_counter() - self._begun - self.eval_seconds
+        return self.train_seconds + inside
+
+    def _boundary(self, replay: Mapping[str, Any] | None, number: int) -> None:
+        """Keep the state between two phases, or in a replay put back the one that was kept there: what the strategy
+        does between its phases then comes out the same, although nothing is fitted."""
+        if replay is not None:
+            load_parts(self, replay["boundaries"][number])
+        if self.boundaries is not None:
+            self.boundaries[number:] = [parts(self)]
+            if replay is None and number and self.due():
+                self.pause(None)
 
     def evaluate(self, stream: Any, epoch: int | None = None) -> None:
         """Evaluate the stream; into the matrix's row `finished`, unless it is in the middle of an experience."""
@@ -221,8 +254,15 @@ class Trainer:
             after_step=lambda: None,
             after_epoch=lambda _: None,
             stop=lambda: self._stop,
+            due=self.due,
             total_step=self.total_step,
         )
+
+        def pause(position: Position) -> None:
+            self.total_step = hooks.total_step
+            self.pause(position)
+
+        hooks.pause = pause
 
         def measure(epoch: int) -> None:
             self.total_step = hooks.total_step

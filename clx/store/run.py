@@ -6,7 +6,7 @@ import csv
 import logging
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from clx.logger.base import Evaluated, Event, ExperienceDone, RunFinished, RunSt
 from clx.store.files import read_json, write_json, write_yaml
 
 LOCK = ".lock"
+GROWING = ("metrics.csv", "matrix.csv")
 HEADER = ["step", "experience", "phase", "epoch", "name", "value"]
 log = logging.getLogger("clx")
 
@@ -54,15 +55,19 @@ class RunStore:
             return
         self._lock = lock
 
-    def begin(self, config: dict[str, Any], environment: dict[str, Any], finished: int) -> None:
-        """Open the folder for a run that has `finished` experiences behind it (0 = from the start)."""
+    def begin(
+        self, config: dict[str, Any], environment: dict[str, Any], written: Mapping[str, int] | None = None
+    ) -> None:
+        """Open the folder. written: of the checkpoint that the run goes on from; None = from the start."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if finished == 0:
+        for name, size in (written or {}).items():
+            if (self.folder / name).exists():
+                os.truncate(self.folder / name, size)  # what comes after it will be told again
+        if written is None:
             for name in ("metrics.csv", "matrix.csv", "result.json", "run.log", "accuracy.png", "matrix.png"):
                 (self.folder / name).unlink(missing_ok=True)
         write_yaml(self.folder / "config.yaml", config)
         write_json(self.folder / "environment.json", environment)
-        self._forget_after(finished)
         self._metrics = (self.folder / "metrics.csv").open("a", newline="")
         self._rows = csv.writer(self._metrics)
         if not self._metrics.tell():
@@ -144,16 +149,11 @@ class RunStore:
             self._rows.writerow([step, experience, phase, epoch, name, repr(float(value))])
         self._metrics.flush()
 
-    def _forget_after(self, finished: int) -> None:
-        """Drop the lines of experiences that will be run again."""
-        for name, column, limit in (("metrics.csv", 1, finished - 1), ("matrix.csv", 0, finished)):
-            path = self.folder / name
-            if not path.exists():
-                continue
-            with path.open(newline="") as file:
-                header, *rows = list(csv.reader(file)) or [HEADER]
-            with path.open("w", newline="") as file:
-                csv.writer(file).writerows([header, *(row for row in rows if int(row[column]) <= limit)])
+    def written(self) -> dict[str, int]:
+        """Bytes of the files that grow as the run goes; what comes after them is not in the checkpoint."""
+        self._metrics.flush()
+        paths = {name: self.folder / name for name in GROWING}
+        return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
 
 
 def read_status(folder: Path) -> dict[str, Any]:

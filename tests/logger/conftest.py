@@ -131,7 +131,7 @@ def train(make_benchmark: Any, make_model: Any) -> Callable[..., None]:
         saved = checkpoint.load(folder)
         if saved is not None:
             resume(benchmark, trainer, saved)
-        store.begin(CONFIG, {}, trainer.finished)
+        store.begin(CONFIG, {}, saved and saved["written"])
         trainer.loggers = [store, logger, Interrupting(stop_at)]
         try:
             run(benchmark, trainer, store, title="digits/finetune seed 4", config=CONFIG)

@@ -58,18 +58,20 @@ class Interrupting:
         pass
 
 
-def start(parts: Parts, folder: Path, *, stop_after: int = -1, **options: int) -> dict[str, Any]:
+def start(
+    parts: Parts, folder: Path, *, stop_after: int = -1, stopping: Callable[[], bool] = lambda: False, **options: int
+) -> dict[str, Any]:
     """Run, or go on, in the folder."""
     benchmark, trainer = parts
     store = RunStore(folder)
     saved = checkpoint.load(folder)
     if saved is not None:
         resume(benchmark, trainer, saved)
-    store.begin({"seed": 4}, {"device": "cpu"}, trainer.finished)
+    store.begin({"seed": 4}, {"device": "cpu"}, saved and saved["written"])
     trainer.loggers = [store, Interrupting(stop_after)]
     try:
         config = {"trainer": {"eval_every": 0, "checkpoint_every": 1} | options}
-        result = run(benchmark, trainer, store, title="tiny", config=config)
+        result = run(benchmark, trainer, store, title="tiny", config=config, stopping=stopping)
         store.finish(result)
     finally:
         store.close()
@@ -163,3 +165,39 @@ def test_checkpoints_every_few_experiences(tmp_path: Path, make_parts: Callable[
         state = checkpoint.load(folder)
         saved.append(None if state is None else state["counters"]["finished"])
     assert saved == [None, 2, 3]
+
+
+class Counting:
+    """stopping() that says True once, after so many questions."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("extras", [False, True])
+@pytest.mark.parametrize("after", [0, 3, 4, 7, 8, 11, 20, 25])
+def test_stopped_after_any_step_it_goes_on_from_there(
+    after: int, extras: bool, tmp_path: Path, make_parts: Callable[..., Parts]
+) -> None:
+    """Bit for bit, files included: in the middle of an epoch, at its end, at a phase's and an experience's end."""
+    whole, stopped, resumed = (make_parts(extras=extras) for _ in range(3))
+    folders = tmp_path / "whole", tmp_path / "stopped"
+    torch.manual_seed(1)
+    expected = start(whole, folders[0])
+    random = torch.get_rng_state()
+    torch.manual_seed(1)
+    with pytest.raises(KeyboardInterrupt):
+        start(stopped, folders[1], stopping=Counting(after))
+    assert stopped[1].total_step < 24
+    torch.manual_seed(2)
+    found = start(resumed, folders[1])
+    for key in ("metrics", "task_aware", "accuracy_matrix", "task_aware_accuracy_matrix"):
+        assert found[key] == expected[key]
+    assert torch.equal(torch.get_rng_state(), random)
+    assert resumed[1].num_samples == whole[1].num_samples
+    for name in ("matrix.csv", "metrics.csv"):
+        assert rows(folders[1] / name) == rows(folders[0] / name)
