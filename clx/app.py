@@ -107,7 +107,8 @@ def _execute(config: dict[str, Any], store: RunStore, stop: Stop) -> int:
     _set_threads(config["trainer"]["num_threads"])
     result = _run(config, build(config), store, stop)
     store.finish(result)
-    print(f"average accuracy {_number(result['metrics']['average_accuracy'])}   {folder}", flush=True)
+    with contextlib.suppress(BrokenPipeError):  # whoever read along has gone; the run is finished all the same
+        print(f"average accuracy {_number(result['metrics']['average_accuracy'])}   {folder}", flush=True)
     return FINISHED
 
 

@@ -272,6 +272,17 @@ def test_an_interrupted_run_goes_on(number: int) -> None:
     assert metrics(folder) == metrics(Path("alone") / folder.relative_to("outputs"))
 
 
+def test_a_reader_that_goes_away_stops_no_run() -> None:
+    """As in `clx | head -1`."""
+    command = [sys.executable, "-m", "clx", *QUICK[:-1], "logger=console"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert json.loads((only_run() / "status.json").read_text())["state"] == "finished"
+
+
 def test_a_folder_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """A living process has the run: whoever comes second says so and writes nothing."""
     assert main(QUICK) == 0

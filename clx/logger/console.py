@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from clx.logger.base import Evaluated, Event, ExperienceDone, RunFinished, RunStarted, StepDone
+
+
+class Terminal(RichConsole):
+    """Rich's console, but one whose reader may go away."""
+
+    def on_broken_pipe(self) -> None:
+        """Be silent: it is no reason to stop training."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Console:
@@ -16,7 +28,7 @@ class Console:
     """
 
     def __init__(self, live: bool = True) -> None:
-        self.console = RichConsole(soft_wrap=True)
+        self.console = Terminal(soft_wrap=True)
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[status]}"))
         self.progress = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
         self.live = live and self.console.is_terminal
