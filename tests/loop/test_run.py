@@ -131,40 +131,7 @@ def test_evaluated_after_the_last_experience_alone(tmp_path: Path, make_parts: C
 @pytest.mark.parametrize("extras", [False, True])
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_resumed_is_uninterrupted(after: int, extras: bool, tmp_path: Path, make_parts: Callable[..., Parts]) -> None:
-    """Bit for bit: weights, importances, teacher, momentum, buffer, random numbers, files, result. What goes on starts
-    from other random numbers."""
-    whole, stopped, resumed = (make_parts(extras=extras) for _ in range(3))
-    folders = tmp_path / "whole", tmp_path / "stopped"
-    torch.manual_seed(1)
-    expected = start(whole, folders[0])
-    random = torch.get_rng_state()
-    torch.manual_seed(1)
-    with pytest.raises(KeyboardInterrupt):
-        start(stopped, folders[1], stop_after=after)
-    torch.manual_seed(2)
-    found = start(resumed, folders[1])
-    for key in ("metrics", "task_aware", "accuracy_matrix", "task_aware_accuracy_matrix"):
-        assert found[key] == expected[key]
-    assert torch.equal(torch.get_rng_state(), random)
-    saved = [checkpoint.load(folder) for folder in folders]
-    for state in saved:
-        for clock in ("train_seconds", "eval_seconds"):
-            state["counters"].pop(clock)
-    torch.testing.assert_close(saved[1], saved[0], rtol=0, atol=0, equal_nan=True)
-    for name in ("matrix.csv", "metrics.csv"):
-        assert rows(folders[1] / name) == rows(folders[0] / name)
-
-
-def test_checkpoints_every_few_experiences(tmp_path: Path, make_parts: Callable[..., Parts]) -> None:
-    """Every 2: none after the first, one after the second, and one at the end."""
-    saved = []
-    for after in (1, 2, 3):
-        folder = tmp_path / str(after)
-        with pytest.raises(KeyboardInterrupt):
-            start(make_parts(), folder, stop_after=after, checkpoint_every=2)
-        state = checkpoint.load(folder)
-        saved.append(None if state is None else state["counters"]["finished"])
-    assert saved == [None, 2, 3]
+    check_same_bits(make_parts, tmp_path, extras=extras, stop_after=after)
 
 
 class Counting:
@@ -183,21 +150,44 @@ class Counting:
 def test_stopped_after_any_step_it_goes_on_from_there(
     after: int, extras: bool, tmp_path: Path, make_parts: Callable[..., Parts]
 ) -> None:
-    """Bit for bit, files included: in the middle of an epoch, at its end, at a phase's and an experience's end."""
+    """In the middle of an epoch, at its end, at a phase's and an experience's end."""
+    stopped = check_same_bits(make_parts, tmp_path, extras=extras, stopping=Counting(after))
+    assert stopped.total_step < 24
+
+
+def check_same_bits(make_parts: Callable[..., Parts], folder: Path, *, extras: bool, **stop: Any) -> Trainer:
+    """Weights, importances, teacher, momentum, buffer, random numbers, files, result of a run that was stopped and went
+    on, from other random numbers, and of one that was not. Returns the trainer that was stopped."""
     whole, stopped, resumed = (make_parts(extras=extras) for _ in range(3))
-    folders = tmp_path / "whole", tmp_path / "stopped"
+    folders = folder / "whole", folder / "stopped"
     torch.manual_seed(1)
     expected = start(whole, folders[0])
     random = torch.get_rng_state()
     torch.manual_seed(1)
     with pytest.raises(KeyboardInterrupt):
-        start(stopped, folders[1], stopping=Counting(after))
-    assert stopped[1].total_step < 24
+        start(stopped, folders[1], **stop)
     torch.manual_seed(2)
     found = start(resumed, folders[1])
     for key in ("metrics", "task_aware", "accuracy_matrix", "task_aware_accuracy_matrix"):
         assert found[key] == expected[key]
     assert torch.equal(torch.get_rng_state(), random)
-    assert resumed[1].num_samples == whole[1].num_samples
+    saved = [checkpoint.load(at) for at in folders]
+    for state in saved:
+        for clock in ("train_seconds", "eval_seconds"):
+            state["counters"].pop(clock)
+    torch.testing.assert_close(saved[1], saved[0], rtol=0, atol=0, equal_nan=True)
     for name in ("matrix.csv", "metrics.csv"):
         assert rows(folders[1] / name) == rows(folders[0] / name)
+    return stopped[1]
+
+
+def test_checkpoints_every_few_experiences(tmp_path: Path, make_parts: Callable[..., Parts]) -> None:
+    """Every 2: none after the first, one after the second, and one at the end."""
+    saved = []
+    for after in (1, 2, 3):
+        folder = tmp_path / str(after)
+        with pytest.raises(KeyboardInterrupt):
+            start(make_parts(), folder, stop_after=after, checkpoint_every=2)
+        state = checkpoint.load(folder)
+        saved.append(None if state is None else state["counters"]["finished"])
+    assert saved == [None, 2, 3]
