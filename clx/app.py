@@ -122,7 +122,7 @@ def _run(config: dict[str, Any], built: Built, store: RunStore, stop: Stop) -> d
     title = f"{choices['benchmark']}/{choices['strategy']} seed {config['seed']}"
     if config["rerun"]:
         shutil.rmtree(store.folder / "checkpoint", ignore_errors=True)
-    saved = checkpoint.load(store.folder)
+    saved = checkpoint.load(store.folder, _say)
     if saved is not None:
         runs.resume(benchmark, trainer, saved)
     # rerun asks for one more run of this command; stored, it would ask for ever

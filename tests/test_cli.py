@@ -261,7 +261,7 @@ def test_an_interrupted_run_goes_on(number: int) -> None:
     assert main([*typed, "output_root=alone"]) == 0
     process = subprocess.Popen([sys.executable, "-m", "clx", *typed], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list(Path("outputs").rglob("state.pt")) and time.monotonic() < deadline:
+    while not list(Path("outputs").rglob("checkpoint/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)

@@ -1,8 +1,11 @@
-"""Checkpoints: plain tensors and numbers, written atomically, loaded without executing anything."""
+"""Checkpoints: plain tensors and numbers, written atomically, checked by a digest; loading executes nothing."""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,58 @@ import torch
 
 from clx.store.files import write_atomic
 
-NAME = "state.pt"
+KEPT = 2  # the last ones
+log = logging.getLogger("clx")
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write the state to folder/checkpoint."""
-    target = folder / "checkpoint"
-    target.mkdir(parents=True, exist_ok=True)
+    """Write the state into folder/checkpoint, beside the one before; its file is named by number and digest."""
+    place = folder / "checkpoint"
+    place.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     torch.save(_compact(state), content)
-    write_atomic(target / NAME, content.getvalue())
+    there = _files(folder)
+    number = int(there[0].name.split("-")[0]) + 1 if there else 0
+    write_atomic(place / f"{number:06d}-{_digest(content.getvalue())}.pt", content.getvalue())
+    for old in there[KEPT - 1 :]:
+        old.unlink(missing_ok=True)
+
+
+def load(folder: Path, say: Callable[[str], None] = log.warning) -> dict[str, Any] | None:
+    """The last state that save() wrote and that is whole, on the CPU; None where there is none.
+
+    say: told of a damaged one. Raises ValueError where all are damaged.
+    """
+    files = _files(folder)
+    for file in files:
+        try:
+            return _read(file)
+        except ValueError as error:
+            if file is files[-1]:
+                raise ValueError(f"{error}; rerun=true starts again") from error
+            say(f"{error}; going on from the one before")
+    return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = file.read_bytes()
+        if _digest(content) != file.stem.split("-")[1]:
+            raise ValueError("it is not what was written")
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{file} cannot be loaded ({type(error).__name__}: {str(error)[:80]})") from error
+    assert isinstance(state, dict)
+    return state
+
+
+def _files(folder: Path) -> list[Path]:
+    """The newest first."""
+    return sorted((folder / "checkpoint").glob("[0-9]*-*.pt"), reverse=True)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _compact(value: Any) -> Any:
@@ -29,16 +74,3 @@ def _compact(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _compact(item) for key, item in value.items()}
     return [_compact(item) for item in value] if isinstance(value, list) else value
-
-
-def load(folder: Path) -> dict[str, Any] | None:
-    """The state that save() wrote, on the CPU; None where there is none. Raises ValueError where it is damaged."""
-    path = folder / "checkpoint" / NAME
-    if not path.exists():
-        return None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be loaded ({type(error).__name__}); rerun=true starts again") from error
-    assert isinstance(state, dict)
-    return state

@@ -1,0 +1,81 @@
+"""Checkpoints: the last two are kept, a damaged one is noticed and the one before it used, nothing is executed."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from clx.store import checkpoint
+
+
+def state(number: int) -> dict[str, object]:
+    return {"number": number, "weights": torch.arange(6.0)[:4] + number, "list": [None, 1.5, {"a": torch.ones(2)}]}
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoint").iterdir())
+
+
+def number(folder: Path) -> object:
+    said: list[str] = []
+    found = checkpoint.load(folder, said.append)
+    assert found is not None
+    return found["number"], [("damaged" if "cannot be loaded" in text else text) for text in said]
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path) is None
+    for n in range(12):
+        checkpoint.save(tmp_path, state(n))
+        assert number(tmp_path) == (n, [])
+    assert [file.name.split("-")[0] for file in files(tmp_path)] == ["000010", "000011"]
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    torch.testing.assert_close(found, state(11), rtol=0, atol=0)
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, lambda content: b""], ids=["cut", "flipped", "empty"])
+def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path: Path, damage: object) -> None:
+    assert callable(damage)
+    for n in range(3):
+        checkpoint.save(tmp_path, state(n))
+    before, last = files(tmp_path)
+    last.write_bytes(damage(last.read_bytes()))
+    assert number(tmp_path) == (1, ["damaged"])
+    before.write_bytes(damage(before.read_bytes()))
+    with pytest.raises(ValueError, match=r"rerun=true starts again$"):
+        checkpoint.load(tmp_path, lambda text: None)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("exploded"),)
+
+
+def test_nothing_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pickle that would make a file, with a digest that is right: refused."""
+    monkeypatch.chdir(tmp_path)
+    content = io.BytesIO()
+    torch.save({"bomb": Bomb()}, content)
+    for payload in (content.getvalue(), pickle.dumps({"bomb": Bomb()})):
+        place = tmp_path / "checkpoint"
+        place.mkdir(exist_ok=True)
+        for old in place.iterdir():
+            old.unlink()
+        (place / f"000000-{checkpoint._digest(payload)}.pt").write_bytes(payload)
+        with pytest.raises(ValueError, match="cannot be loaded"):
+            checkpoint.load(tmp_path)
+    assert not Path("exploded").exists()
