@@ -40,6 +40,11 @@ class Job:
     config: dict[str, Any]
     folder: Path
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do for it."""
+        return not self.config["rerun"] and read_status(self.folder)["state"] == "finished"
+
 
 def master(overrides: Sequence[str], folders: Sequence[str]) -> DictConfig:
     """The configuration of a whole command with -m, what is swept left open. Raises Mistake."""
@@ -113,7 +118,7 @@ def check_job(job: Job, *, grid: bool = False) -> Job:
     if not grid:  # in a sweep the others go on; that job says so when its turn comes
         refuse_running(job.folder)
         refuse_another(job.config, job.folder)
-    if read_status(job.folder)["state"] == "finished" and not job.config["rerun"]:
+    if job.finished:
         return job
     try:
         check(job.config)

@@ -1,4 +1,4 @@
-"""Everything that training changes, as a copy to go back to."""
+"""Everything that training changes, to be written or gone back to."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ if TYPE_CHECKING:
 
 
 def parts(trainer: Trainer) -> dict[str, Any]:
-    """Tensors and numbers of strategy, regularizers, buffer, kept optimizer states and random generators."""
+    """Tensors and numbers of strategy, regularizers, buffer, kept optimizer states and random generators, as they are:
+    training goes on changing them."""
     buffer, memory = trainer.strategy.buffer, trainer.memory
-    return copied(
-        {
-            "strategy": trainer.strategy.state_dict(),
-            "regularizers": trainer.regularizers.state_dict(),
-            "buffer": None if buffer is None else buffer.state_dict(),
-            "memory": None if memory is None else memory.phases,
-            "random": seeding.state(),
-        }
-    )
+    return {
+        "strategy": trainer.strategy.state_dict(),
+        "regularizers": trainer.regularizers.state_dict(),
+        "buffer": None if buffer is None else buffer.state_dict(),
+        "memory": None if memory is None else memory.phases,
+        "random": seeding.state(),
+    }
 
 
 def load_parts(trainer: Trainer, saved: Mapping[str, Any]) -> None:
-    """Put back what parts() copied; every shape must be there already."""
+    """Put back what parts() gave; every shape must be there already."""
     trainer.strategy.load_state_dict(saved["strategy"], strict=True)
     trainer.regularizers.load_state_dict(saved["regularizers"], strict=True)
     if trainer.strategy.buffer is not None:

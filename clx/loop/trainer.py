@@ -14,7 +14,7 @@ from clx.logger.base import Evaluated, Event, Logger
 from clx.loop.evaluate import Evaluator
 from clx.loop.fit import Hooks, Position, Settings, fit
 from clx.loop.optimizer_memory import OptimizerMemory
-from clx.loop.parts import load_parts, parts
+from clx.loop.parts import copied, load_parts, parts
 from clx.metric.matrix import AccuracyMatrix, to_list
 from clx.metric.summary import summary
 from clx.model.batch_norm import bear_single_samples
@@ -217,7 +217,7 @@ class Trainer:
         if replay is not None:
             load_parts(self, replay["boundaries"][number])
         if self.boundaries is not None:
-            self.boundaries[number:] = [parts(self)]
+            self.boundaries[number:] = [copied(parts(self))]
             if replay is None and number and self.due():
                 self.pause(None)
 

@@ -27,7 +27,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Mean ranks of the settings that every stream has. names: settings as JSON; streams: how many."""
+    """Mean ranks of the settings that every stream has, in the order of settings."""
 
     settings: list[dict[str, Any]]
     ranks: Ranks

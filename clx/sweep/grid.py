@@ -22,18 +22,13 @@ METRICS = ("average_accuracy", "forgetting")
 LONGEST_NAME = 80  # characters of a report's file, its digest apart
 
 
-def finished(job: Job) -> bool:
-    """Whether nothing is left to do for it."""
-    return not job.config["rerun"] and read_status(job.folder)["state"] == "finished"
-
-
 def complete(jobs: Sequence[Job], launch: Launcher, root: Path, *, say: bool = True) -> bool:
     """Run what is not finished, each folder once; False where a signal ended it.
 
     root: of all folders. say: a line for each run that ends.
     """
     each = list({job.folder: job for job in jobs}.values())
-    earlier = [job.folder for job in each if finished(job)]
+    earlier = [job.folder for job in each if job.finished]
     if earlier and say:
         print(f"{len(earlier)} of {len(each)} runs are finished already; rerun=true runs them again", flush=True)
     try:

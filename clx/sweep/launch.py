@@ -99,13 +99,13 @@ class Launcher:
         except (RuntimeError, ImportError, TypeError) as error:
             raise Mistake(_missing(master, error)) from error
 
-    def __call__(self, jobs: Sequence[Job], first: int = 0) -> None:
-        """Run the jobs, numbered from first; returns when all have ended. What became of them is in their folders."""
+    def __call__(self, jobs: Sequence[Job]) -> None:
+        """Run the jobs; returns when all have ended. What became of them is in their folders."""
         words = [[_word(job)] for job in jobs]
         size = self.at_once or len(words)
         self.callbacks.on_multirun_start(config=self.master, config_name="config")
         for start in range(0, len(words), size):
-            self.launcher.launch(words[start : start + size], initial_job_idx=first + start)
+            self.launcher.launch(words[start : start + size], initial_job_idx=start)
         self.callbacks.on_multirun_end(config=self.master, config_name="config")
 
     def close(self) -> None:
