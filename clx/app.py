@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
+import re
 import shutil
-import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import clx.folder  # noqa: F401 - its resolver names the folders, in every proce
 from clx.build import Built, build, loggers
 from clx.config import Conflict, Mistake, Occupied, plain
 from clx.runtime.machine import claim_gpu
+from clx.runtime.signals import Stop, terminable
 from clx.store.files import read_json, read_yaml
 from clx.store.identity import difference, identity
 from clx.store.records import SCHEMA
@@ -55,10 +56,19 @@ def execute(config: dict[str, Any], folder: Path) -> int:
     Returns an exit code; only an interruption is raised again, so that a sweep stops too.
     """
     store = RunStore(folder)
+    with terminable() as stop:
+        try:
+            return _guarded(config, store, stop)
+        finally:
+            store.close()
+            stop.hand_on()  # to a launcher, which queues the job again; the folder is nobody's by then
+
+
+def _guarded(config: dict[str, Any], store: RunStore, stop: Stop) -> int:
+    folder = store.folder
     try:
-        with terminable() as stop:
-            store.claim()
-            return _execute(config, store, stop)
+        store.claim()
+        return _execute(config, store, stop)
     except BlockingIOError:
         _say(_who(folder))
         return MISTAKEN
@@ -66,31 +76,38 @@ def execute(config: dict[str, Any], folder: Path) -> int:
         _say(str(occupied))
         return MISTAKEN
     except Conflict as conflict:
-        store.status("skipped", str(conflict))
+        _record(store, "skipped", str(conflict))
         _say(f"skipped: {conflict}")
         return FINISHED
     except Mistake as mistake:
-        store.status("failed", str(mistake))
+        _record(store, "failed", str(mistake))
         _say(str(mistake))
         return MISTAKEN
     except KeyboardInterrupt:
-        store.status("interrupted", "stopped by a signal")
+        _record(store, "interrupted", "stopped by a signal")
         _say(f"interrupted; the same command, or `clx resume {folder}`, goes on from its last checkpoint")
         raise
-    except SystemExit as stop:
-        return _failed(store, f"sys.exit({stop.code!r}) was called")
+    except SystemExit as end:
+        return _failed(store, f"sys.exit({end.code!r}) was called")
     except Exception as error:  # noqa: BLE001 - whatever a run dies of must not take the sweep with it
-        return _failed(store, f"{type(error).__name__}: {error}")
-    finally:
-        store.close()
+        return _failed(store, reason(error))
+
+
+def _record(store: RunStore, state: str, why: str) -> None:
+    """Write the state of a run that has ended; on a full or vanished disk it can only be said."""
+    try:
+        store.status(state, why)
+    except OSError as error:
+        _say(f"{state} could not be recorded in {store.folder}: {error.strerror or error}")
 
 
 def _failed(store: RunStore, reason: str) -> int:
     log.error("failed\n%s", traceback.format_exc())
-    store.status("failed", reason)
+    _record(store, "failed", reason)
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exc()
-    _say(f"the run failed: {reason}\nits traceback is in {store.folder / 'run.log'}")
+    kept = store.folder / "run.log"
+    _say(f"the run failed: {reason}" + (f"\nits traceback is in {kept}" if kept.exists() else ""))
     return FAILED
 
 
@@ -105,6 +122,7 @@ def _execute(config: dict[str, Any], store: RunStore, stop: Stop) -> int:
     store.status("running")
     check(config)
     _set_threads(config["trainer"]["num_threads"])
+    _set_deterministic(config["trainer"]["deterministic"])
     result = _run(config, build(config), store, stop)
     store.finish(result)
     with contextlib.suppress(BrokenPipeError):  # whoever read along has gone; the run is finished all the same
@@ -114,6 +132,7 @@ def _execute(config: dict[str, Any], store: RunStore, stop: Stop) -> int:
 
 def _run(config: dict[str, Any], built: Built, store: RunStore, stop: Stop) -> dict[str, Any]:
     from clx.loop import run as runs  # noqa: PLC0415 - torch
+    from clx.loop.checkpoints import resume  # noqa: PLC0415 - torch
     from clx.store import checkpoint  # noqa: PLC0415 - torch
 
     benchmark, trainer = built.benchmark, built.trainer
@@ -122,21 +141,44 @@ def _run(config: dict[str, Any], built: Built, store: RunStore, stop: Stop) -> d
     title = f"{choices['benchmark']}/{choices['strategy']} seed {config['seed']}"
     if config["rerun"]:
         shutil.rmtree(store.folder / "checkpoint", ignore_errors=True)
-    saved = checkpoint.load(store.folder, _say)
+    data = benchmark.digest()
+    saved = checkpoint.load(store.folder, _say, discard=True)
     if saved is not None:
-        runs.resume(benchmark, trainer, saved)
+        if saved["data"] != data:
+            raise Mistake(
+                f"benchmark.data: the data has changed since {store.folder} began with it; put the old data back, or "
+                "start again with rerun=true"
+            )
+        resume(benchmark, trainer, saved)
     # rerun asks for one more run of this command; stored, it would ask for ever
-    store.begin(config | {"rerun": False}, _environment(config, built), saved and saved["written"])
+    store.begin(config | {"rerun": False}, _environment(config, built, data), saved and saved["written"])
     trainer.loggers = [store]
     with contextlib.ExitStack() as closing:
         for logger in loggers(config):
             closing.callback(logger.close)  # each, whatever happens to the others
             trainer.loggers.append(logger)
         stop.listening = True
-        result = runs.run(benchmark, trainer, store, title=title, config=config, stopping=stop)
+        result = runs.run(benchmark, trainer, store, title=title, config=config, stopping=stop, asked=stop.asked)
         stop.listening = False
     names = {"benchmark": choices["benchmark"], "strategy": choices["strategy"], "seed": config["seed"]}
     return {"schema": SCHEMA, **names, "evaluated_on": config["trainer"]["evaluate_on"], **result}
+
+
+def reason(error: Exception) -> str:
+    """What a run died of, with the remedy where there is one."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
+        return f"out of memory ({text.splitlines()[0][:160]}); {LESS_MEMORY}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"the disk is full ({error}); make room, then the same command goes on from the last checkpoint"
+    return text
+
+
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|alloc_cpu|bad_alloc", re.IGNORECASE)
+LESS_MEMORY = (
+    "lower trainer.batch_size, trainer.eval_batch_size, buffer.capacity or what is replayed in a step, choose a "
+    "smaller model or benchmark.image_size, or trainer.precision=bfloat16"
+)
 
 
 def _who(folder: Path) -> str:
@@ -171,7 +213,7 @@ def refuse_another(config: dict[str, Any], folder: Path) -> None:
         raise Occupied(f"{folder} holds a run with another {', '.join(sorted(changed)[:3])}; choose another folder")
 
 
-def _environment(config: dict[str, Any], built: Built) -> dict[str, Any]:
+def _environment(config: dict[str, Any], built: Built, data: str) -> dict[str, Any]:
     import torch  # noqa: PLC0415
 
     from clx.runtime import device as devices  # noqa: PLC0415
@@ -179,11 +221,12 @@ def _environment(config: dict[str, Any], built: Built) -> dict[str, Any]:
 
     device = built.trainer.device
     return environment(
+        config["trusted_packages"],
         device=str(device),
         device_name=devices.describe(device),
         threads=torch.get_num_threads(),
         seed=config["seed"],
-        stream=built.benchmark.describe(),
+        stream=built.benchmark.describe() | {"data": data},
     )
 
 
@@ -202,42 +245,14 @@ def _set_threads(count: int | None) -> None:
     torch.set_num_threads(count or usual)
 
 
-class Stop:
-    """What a signal asks for: where somebody listens, the first is a request; else, and the second, an exception."""
+def _set_deterministic(wanted: bool) -> None:
+    """For this job: a process may run others after it. cuBLAS reads its variable when the GPU is first used."""
+    import torch  # noqa: PLC0415
 
-    def __init__(self) -> None:
-        self.listening = False
-        self.requested = False
-
-    def __call__(self) -> bool:
-        """Whether to stop where it can go on from."""
-        return self.requested
-
-    def signalled(self, *_: Any) -> None:
-        """The handler of a signal."""
-        if not self.listening or self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[Stop]:
-    """SIGINT and SIGTERM end a run the same way: its state is recorded. Only the main thread can set handlers.
-
-    Set, not inherited: a shell starts its background jobs with SIGINT ignored.
-    """
-    stop = Stop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    try:
-        before = [signal.signal(number, stop.signalled) for number in signals]
-    except ValueError:
-        yield stop
-        return
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = False
 
 
 def _number(value: float | None) -> str:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.errors import InstantiationException
-
-from clx.config import Conflict, Mistake
-from clx.validation import find, owned_keys
+from clx.config import Conflict, Mistake, first_line
+from clx.store.printable import printable
+from clx.trust import LONGEST, RESERVED, find
+from clx.validation import owned_keys
 
 if TYPE_CHECKING:
     from clx.benchmark.stream import Benchmark
@@ -27,7 +27,7 @@ def make_data(config: Mapping[str, Any]) -> Any:
 
 
 # Keys of `trainer` that are no concern of the Trainer, which knows neither folders nor what a stream is made of.
-OF_THE_RUN = ("checkpoint_every", "num_threads", "evaluate_on", "validate_only_first")
+OF_THE_RUN = ("checkpoint_every", "num_threads", "deterministic", "evaluate_on", "validate_only_first")
 
 
 @dataclass(frozen=True)
@@ -115,25 +115,43 @@ def _optimization(config: Mapping[str, Any]) -> tuple[Any, Any]:
 
     from clx.runtime.optimizer import without_compiler  # noqa: PLC0415
 
-    made = _partial(config["optimizer"])
+    made = _partial("optimizer", config["optimizer"])
     optimizer = functools.partial(without_compiler(made.func), *made.args, **made.keywords)
     trial = _call("optimizer", config["optimizer"], optimizer, [torch.nn.Parameter(torch.zeros(1))])
     if not config["scheduler"].get("_target_"):
         return optimizer, None
-    scheduler = _partial(config["scheduler"])
+    scheduler = _partial("scheduler", config["scheduler"])
     _call("scheduler", config["scheduler"], scheduler, trial, T_max=1, epochs=1, steps=1)
     return optimizer, scheduler
 
 
-def _partial(node: Mapping[str, Any]) -> Any:
-    from hydra.utils import instantiate  # noqa: PLC0415 - it imports torch's targets
+def _partial(path: str, node: Any) -> Any:
+    """The node's target with the node's values, to be called; nodes that nest in it are built at once.
 
-    return instantiate(dict(node) | {"_partial_": True, "_convert_": "all"})
+    Not Hydra's instantiate, which would resolve interpolations once more, after the node was checked.
+    """
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise Mistake(f"{path}={printable(node, LONGEST)}: names no _target_, so nothing can be built")
+    values = {key: value for key, value in node.items() if key not in RESERVED}
+    if node.get("_recursive_", True):
+        values = {key: _built(f"{path}.{key}", value) for key, value in values.items()}
+    return functools.partial(find(path, node["_target_"]), **values)
 
 
-def _make(path: str, node: Mapping[str, Any], **offers: Any) -> Any:
-    """The object of a node. Live objects go through the partial, so that OmegaConf leaves them alone."""
-    return _call(path, node, _try(path, node, lambda: _partial(node)), **offers)
+def _built(path: str, value: Any) -> Any:
+    if isinstance(value, Mapping) and "_target_" in value:
+        made = _partial(path, value)
+        return made if value.get("_partial_", False) else made()
+    if isinstance(value, Mapping):
+        return {key: _built(f"{path}.{key}", inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_built(f"{path}[{position}]", inner) for position, inner in enumerate(value)]
+    return value
+
+
+def _make(path: str, node: Any, **offers: Any) -> Any:
+    """The object of a node."""
+    return _call(path, node, _try(path, node, lambda: _partial(path, node)), **offers)
 
 
 def _call(path: str, node: Mapping[str, Any], function: Any, *args: Any, **offers: Any) -> Any:
@@ -146,11 +164,12 @@ def _try(path: str, node: Mapping[str, Any], function: Any) -> Any:
     try:
         return function()
     except Exception as error:
-        wrapped = isinstance(error, InstantiationException) and error.__cause__ is not None
-        cause = error.__cause__ if wrapped else error  # Hydra wraps what a nested target raises
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or not isinstance(cause, ValueError | TypeError | ImportError):
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or isinstance(error, Mistake):
             raise
-        raise Mistake(_with_key(path, node, str(cause))) from error
+        text = first_line(error)  # torch adds where in its own source it stopped
+        if not isinstance(error, ValueError | TypeError | ImportError):
+            text = f"{type(error).__name__}: {text}; HYDRA_FULL_ERROR=1 shows where"
+        raise Mistake(_with_key(path, node, text)) from error
 
 
 def _with_key(path: str, node: Mapping[str, Any], text: str) -> str:

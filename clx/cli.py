@@ -19,6 +19,8 @@ VERBS = {
     "export": "clx.command.export",
     "--from": "clx.command.start",
 }
+SHELLS = ("bash", "fish", "zsh")
+LONGEST = 1200  # characters of a message: the names of all options or keys of a group fit in
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,13 +35,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Mistake as mistake:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"clx: {mistake}", file=sys.stderr)
-        return 2
+        return _refused(str(mistake))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (OSError, RecursionError) as error:  # a file that was named cannot be had, or nests without an end
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        named = getattr(error, "filename", None)
+        problem = getattr(error, "strerror", None) or "nested too deeply"
+        return _refused(f"{named}: {problem}" if named else f"{' '.join(arguments)}: {problem}")
+
+
+def _refused(text: str) -> int:
+    """Say it in one or two lines without control characters, the middle left out where it is long; the exit code."""
+    from clx.store.printable import printable  # noqa: PLC0415
+
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    first, _, rest = text.partition("\n")
+    print("\n".join(printable(line, 2 * LONGEST) for line in (f"clx: {first}", rest) if line), file=sys.stderr)
+    return 2
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -55,8 +73,6 @@ def run(arguments: Sequence[str]) -> int:
     arguments = [*(word for word in arguments if word not in args.overrides), *args.overrides]
     if args.shell_completion:
         return _complete(arguments, args.overrides)
-    if args.hydra_help:
-        return _hydra(arguments)
     if args.help:
         from clx.command import help as helping  # noqa: PLC0415
 
@@ -67,11 +83,13 @@ def run(arguments: Sequence[str]) -> int:
 
         verbs = nearest(unknown[0], list(VERBS))
         raise Mistake(f"{unknown[0]}: neither KEY=VALUE nor one of {', '.join(VERBS)}{verbs}")
+    _check_flags(args)
     folders = _config_folders(args)
     from clx import jobs  # noqa: PLC0415
+    from clx.trust import check_hydra  # noqa: PLC0415
 
-    if args.cfg or args.info is not None:
-        jobs.composed(args.overrides, folders)
+    if args.cfg or args.info is not None or args.hydra_help:
+        check_hydra(jobs.showable(args.overrides, folders, args.package, resolved=args.resolve))
         return _hydra(arguments)
     if not args.multirun:
         from clx.sweep.launch import alone  # noqa: PLC0415
@@ -80,7 +98,25 @@ def run(arguments: Sequence[str]) -> int:
     from clx import sweep  # noqa: PLC0415
 
     code = sweep.run(args.overrides, folders)
-    return _hydra(arguments) if code is None else code
+    if code is None:
+        check_hydra(jobs.master(args.overrides, folders))
+        code = _hydra(arguments)
+    return code
+
+
+def _check_flags(args: Any) -> None:
+    """Refuse Hydra's flags where they would do nothing, or too much."""
+    from clx.config import Mistake  # noqa: PLC0415
+
+    if args.experimental_rerun is not None:
+        raise Mistake(
+            "--experimental-rerun: it would load a pickle, which can run anything; use clx --from config.yaml"
+        )
+    if args.config_name is not None or args.config_path is not None:
+        flag = "--config-name" if args.config_name is not None else "--config-path"
+        raise Mistake(f"{flag}: clx has one configuration, conf/config.yaml; -cd DIR adds a folder of your own options")
+    if (args.resolve or args.package is not None) and not args.cfg:
+        raise Mistake(f"{'--resolve' if args.resolve else '--package'}: say of what, --cfg job, hydra or all")
 
 
 def _complete(arguments: Sequence[str], words: Sequence[str]) -> int:
@@ -95,6 +131,9 @@ def _complete(arguments: Sequence[str], words: Sequence[str]) -> int:
             return 0
         if line.split() and line.endswith(" ") and len(line.split()) == 1:
             print(" ".join(VERBS))  # anything may come: a verb too
+    _, _, shell = words[0].partition("=") if len(words) == 1 else ("", "", "")
+    if shell not in SHELLS or not words[0].startswith(("install=", "uninstall=", "query=")):
+        _refuse(f"-sc {' '.join(words)}: must be install=, uninstall= or query= with one of {', '.join(SHELLS)}")
     return _hydra(arguments)
 
 
@@ -110,7 +149,7 @@ def _config_folders(args: Any) -> tuple[str, ...]:
     if args.config_dir is None:
         return ()
     folder = Path(args.config_dir).absolute()
-    if not folder.is_dir():
+    if not args.config_dir or not folder.is_dir():
         raise Mistake(f"-cd {args.config_dir}: there is no such folder")
     return (str(folder),)
 

@@ -9,17 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from clx.runtime import machine
+from clx.store.files import read_document, yaml_problem
 
 LIST_GROUPS = ("regularizer", "logger")  # groups of which several options can be chosen at once
 MAY_BE_EMPTY = (*LIST_GROUPS, "buffer", "scheduler")  # groups with an option `none`; `regularizer=[]` composes to None
@@ -28,6 +33,11 @@ TRUSTED = ("clx", "torch", "torchvision")
 
 class Mistake(Exception):
     """Something that the person who typed the command can mend; its text is what they read."""
+
+
+def first_line(error: BaseException) -> str:
+    """What the message of an exception begins with; its name where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class Occupied(Mistake):
@@ -49,13 +59,15 @@ class TrainerConfig:
     eval_steps: int | None = MISSING
     evaluate_on: str = MISSING
     validate_only_first: int | None = MISSING
-    checkpoint_every: int = MISSING
+    checkpoint_every: str = MISSING
     device: str = MISSING
     precision: str = MISSING
     num_threads: int | None = MISSING
     optimizer_state: str = MISSING
     max_steps: int | None = MISSING
     clip_norm: float | None = MISSING
+    on_nonfinite: str = MISSING
+    deterministic: bool = MISSING
 
 
 @dataclass
@@ -104,7 +116,29 @@ def loader(*folders: str) -> ConfigLoaderImpl:
     path = create_config_search_path(str(conf_folder()))
     for folder in folders:
         path.prepend(provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
-    return ConfigLoaderImpl(config_search_path=path)
+    made = ConfigLoaderImpl(config_search_path=path)
+    made.repository = Files(path)
+    return made
+
+
+class Files(ConfigRepository):
+    """Hydra's way to the files of options; those of a person's own are judged before it reads them."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """As Hydra does. Raises Mistake where the file is no YAML, or too large to be an option."""
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or source.scheme() != "file" or Path(source.path) == conf_folder():
+            return super().load_config(config_path)
+        file = Path(source.path) / source._normalize_file_name(config_path)
+        try:
+            content = read_document(file)
+            if not isinstance(content, dict | None):
+                raise Mistake(f"{file} holds no mapping; expected the keys of an option, KEY: VALUE")
+            return super().load_config(config_path)
+        except yaml.YAMLError as error:  # Hydra is stricter: a key stands there once
+            raise Mistake(f"{file} is not YAML: {yaml_problem(error)}") from error
+        except (OSError, ValueError) as error:
+            raise Mistake(str(error)) from error
 
 
 def _replace_launchers() -> None:

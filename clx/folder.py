@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from clx.config import Mistake, compose, plain
 from clx.store.files import read_yaml
-from clx.store.identity import difference, digest, identity, key_text
+from clx.store.identity import LONGEST, difference, digest, identity, key_text
+
+UNSAFE = re.compile(r"[^\w .,=+@()\[\]-]")  # in a folder's name; letters of any language are fine
+READABLE = 20  # characters of an unsafe name that stay
 
 
 def run_folder(config: Mapping[str, Any], folders: Sequence[str] = ()) -> Path:
@@ -32,8 +36,13 @@ def run_folder(config: Mapping[str, Any], folders: Sequence[str] = ()) -> Path:
     return parent / key / name
 
 
-def _safe(name: str) -> str:
-    return name.replace("/", "_").replace("..", "_")
+def _safe(name: Any) -> str:
+    """One part of a path, whatever the option is called: it leads nowhere else, and can be made."""
+    text = str(name).replace("/", "_").replace("..", "_")
+    if text and len(text.encode(errors="replace")) <= LONGEST and not UNSAFE.search(text) and text[0] not in ".~":
+        return text
+    prefix = UNSAFE.sub("_", text)[:READABLE].lstrip(".~")
+    return f"{prefix}-{digest({'name': str(name)})}"
 
 
 def _taken(folder: Path, leaves: Mapping[str, Any]) -> bool:

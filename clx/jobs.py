@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,25 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.progress import track
 
 import clx.folder  # noqa: F401 - its resolver names the folders
 from clx.app import load_data, refuse_another, refuse_running
 from clx.build import build
-from clx.config import LIST_GROUPS, Conflict, Mistake, compose, loader, plain
-from clx.store.identity import flatten, nearest
+from clx.config import Conflict, Mistake, compose, first_line, loader, plain
 from clx.store.run import read_status
 from clx.validation import check
+from clx.words import COMPOSITION_ERRORS, check_words, diagnose, parse
 
 MANY = 20  # jobs, whose checking takes long enough to be shown
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, OverrideParseException)
 
 
 @dataclass(frozen=True)
@@ -49,10 +43,18 @@ class Job:
 def master(overrides: Sequence[str], folders: Sequence[str]) -> DictConfig:
     """The configuration of a whole command with -m, what is swept left open. Raises Mistake."""
     try:
+        check_words(overrides, folders)
         own = loader(*folders)
-        return own.load_configuration("config", list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False)
+        cfg = own.load_configuration("config", list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False)
     except COMPOSITION_ERRORS as error:
-        raise Mistake(_diagnose(overrides, folders, error)) from error
+        raise Mistake(diagnose(overrides, folders, error)) from error
+    for part in ("launcher", "sweeper"):
+        if not isinstance(cfg.hydra[part], DictConfig):
+            raise Mistake(f"hydra.{part}={cfg.hydra[part]}: holds keys; choose an option with hydra/{part}=...")
+    size = cfg.hydra.sweeper.get("max_batch_size")
+    if size is not None and size < 1:
+        raise Mistake(f"hydra.sweeper.max_batch_size={size}: must be at least 1, or null for all jobs at once")
+    return cfg
 
 
 def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -70,7 +72,7 @@ def grid(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[str]) -> l
     own, of_hydra = split(overrides)
     parameters = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
     try:
-        parsed = OverridesParser.create(config_loader=loader(*folders)).parse_overrides([*parameters, *own])
+        parsed = parse([*parameters, *own], folders)
         endless = next((o for o in parsed if o.is_interval_sweep()), None)
         if endless is not None:
             raise Mistake(
@@ -78,7 +80,9 @@ def grid(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[str]) -> l
             )
         expanded = [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
     except COMPOSITION_ERRORS as error:
-        raise Mistake(_diagnose(overrides, folders, error)) from error
+        raise Mistake(diagnose(overrides, folders, error)) from error
+    if not expanded:
+        raise Mistake(f"{' '.join(own)}: stands for no run; a glob(...) in it matches no option")
     jobs = []
     shown = sys.stderr.isatty() and len(expanded) >= MANY
     console = Console(stderr=True)
@@ -97,20 +101,40 @@ def prepare(
     cfg = composed([*overrides, *of_hydra], folders)
     try:
         config = plain(cfg)
-        folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir if grid else Path(cfg.hydra.run.dir)
+        place = (cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir) if grid else (cfg.hydra.run.dir,)
     except COMPOSITION_ERRORS as error:
-        raise Mistake(_diagnose(overrides, folders, error)) from error
-    job = Job(list(overrides), config, folder)
+        raise Mistake(diagnose(overrides, folders, error)) from error
+    if cfg.hydra.mode is RunMode.MULTIRUN:
+        raise Mistake("hydra.mode=MULTIRUN: to sweep, type -m instead")
+    if not place[-1].strip():
+        raise Mistake(f"{'hydra.sweep.subdir' if grid else 'hydra.run.dir'}={place[-1]!r}: must name a folder")
+    job = Job(list(overrides), config, Path(*place))
     return check_job(job, grid=grid)
 
 
 def composed(overrides: Sequence[str], folders: Sequence[str]) -> DictConfig:
     """What Hydra makes of the words. Raises Mistake where it cannot."""
     try:
-        single_choice(overrides, folders)
+        check_words(overrides, folders)
         return compose(overrides, folders)
     except COMPOSITION_ERRORS as error:
-        raise Mistake(_diagnose(overrides, folders, error)) from error
+        raise Mistake(diagnose(overrides, folders, error)) from error
+
+
+def showable(
+    overrides: Sequence[str], folders: Sequence[str], package: str | None = None, *, resolved: bool = False
+) -> DictConfig:
+    """The same for what is only shown; package: the key of the part to show. Raises Mistake where there is no such part
+    or, with resolved, where an interpolation leads nowhere."""
+    cfg = composed(overrides, folders)
+    try:
+        if package is not None and OmegaConf.select(cfg, package) is None:
+            raise Mistake(f"--package {package}: there is no such key with a value")
+        if resolved:
+            plain(cfg)
+    except COMPOSITION_ERRORS as error:
+        raise Mistake(diagnose(overrides, folders, error)) from error
+    return cfg
 
 
 def check_job(job: Job, *, grid: bool = False) -> Job:
@@ -130,6 +154,8 @@ def check_job(job: Job, *, grid: bool = False) -> Job:
     except Conflict:
         if not grid:
             raise
+    except (ArithmeticError, MemoryError, RuntimeError) as error:  # sizes that no machine has
+        raise Mistake(f"benchmark.data: {first_line(error)}") from error
     return job
 
 
@@ -143,117 +169,15 @@ def _origin(text: str, job: Job) -> str:
 
 def writable(folder: Path) -> None:
     """Raise Mistake where the folder cannot be made or written to; leaves nothing behind."""
+    if "\0" in str(folder):
+        raise Mistake(f"{folder}: the name of a folder cannot hold the character NUL; set output_root=FOLDER")
     existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    try:
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+    except OSError as error:  # one that no file system takes
+        raise Mistake(f"output_root: {folder}: {error.strerror}; set output_root=FOLDER") from error
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         problem = "is not a folder" if not existing.is_dir() else "cannot be written"
-        raise Mistake(f"output_root: {existing} {problem}, so {folder} cannot be made; set output_root=FOLDER")
-
-
-def single_choice(overrides: Sequence[str], folders: Sequence[str]) -> None:
-    """Refuse a list of options for a group of which one is chosen: Hydra would merge them without a word."""
-    repository = loader(*folders).repository
-    for override in _parse(overrides):
-        key = override.key_or_group
-        if key not in LIST_GROUPS and repository.group_exists(key) and isinstance(override.value(), list):
-            raise Mistake(f"{key}={_value(override)}: choose one option; to run each of them: -m {key}=A,B")
-
-
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    return OverridesParser.create().parse_overrides(list(overrides))
-
-
-def _readable(override: str) -> bool:
-    try:
-        return bool(_parse([override]))
-    except COMPOSITION_ERRORS:
-        return False
-
-
-def _value(override: Override) -> str:
-    return override.get_value_element_as_str()
-
-
-def _diagnose(overrides: Sequence[str], folders: Sequence[str], error: Exception) -> str:
-    """What is wrong with a command line that does not compose, in one or two lines."""
-    try:
-        parsed = _parse(overrides)
-    except COMPOSITION_ERRORS:
-        unreadable = next((o for o in overrides if not _readable(o)), " ".join(overrides))
-        return f"{unreadable}: cannot be read as KEY=VALUE; quote a value with special characters: 'KEY=\"VALUE\"'"
-    repository = loader(*folders).repository
-    for override in parsed:
-        if repository.group_exists(override.key_or_group):
-            wrong = _unknown_option(override, repository.get_group_options(override.key_or_group))
-            if wrong:
-                return wrong
-    chosen_groups = [o for o in parsed if repository.group_exists(o.key_or_group)]
-    deleted = [o for o in chosen_groups if o.is_delete()]
-    if deleted:
-        return (
-            f"~{deleted[0].key_or_group}: a run needs this group; choose an option with {deleted[0].key_or_group}=..."
-        )
-    try:
-        chosen = compose([str(o.input_line) for o in chosen_groups if not o.is_sweep_override()], folders)
-        known = list(flatten(OmegaConf.to_container(chosen, resolve=False)))
-    except COMPOSITION_ERRORS:
-        return _first_line(error)
-    for override in parsed:
-        wrong = _unknown_key(override, known, repository.get_group_options(""))
-        if wrong:
-            return wrong
-    return _first_line(error, parsed)
-
-
-def _unknown_option(override: Override, options: list[str]) -> str | None:
-    if override.is_sweep_override():
-        values = [str(v) for v in override.sweep_iterator()] if override.is_discrete_sweep() else []
-    else:
-        value = override.value()
-        values = [str(v) for v in value] if isinstance(value, list) else [] if value is None else [str(value)]
-    shown = [o for o in options if not o.startswith("_")]
-    for value in values:
-        if value not in options:
-            close = nearest(value, shown) or f"; there are {', '.join(shown)}"
-            return f"{override.key_or_group}={value}: there is no such option{close}"
-    return None
-
-
-def _unknown_key(override: Override, known: list[str], groups: list[str]) -> str | None:
-    key = override.key_or_group
-    inner = any(name == key or name.startswith(f"{key}.") for name in known)
-    if inner or key.startswith(("hydra.", "hydra/")) or ("/" in key and key.split("/")[0] in groups):
-        return None
-    if override.is_add() and "." in key:
-        return None
-    own = [name for name in known if not name.startswith("hydra.")]
-    candidates = sorted({*own, *(name.split(".", 1)[0] for name in own), *groups})
-    close = nearest(key, candidates) or nearest(key.rsplit(".", 1)[-1], candidates)
-    if not close:
-        siblings = [n for n in own if n.startswith(key.rsplit(".", 1)[0] + ".")] or sorted(
-            {n.split(".")[0] for n in own}
-        )
-        close = f"; there are {', '.join(siblings)}"
-    return f"{key}: there is no such key{close}"
-
-
-def _first_line(error: BaseException, parsed: Sequence[Override] = ()) -> str:
-    """The innermost message of a composition error, with the key and value that it is about."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    full_key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), None)
-    text = lines[0] if lines else type(error).__name__
-    ambiguous = re.match(r"Ambiguous value for argument '(.*)'", text)
-    if ambiguous:
-        return f"{ambiguous.group(1)}: one run takes one value; add -m to run each, or write a list as [A,B]"
-    if full_key:
-        typed = next((o for o in parsed if o.key_or_group == full_key), None)
-        expected = re.search(r"could not be converted to (\w+)|is not a valid (\w+)", text)
-        if typed is not None and expected:
-            word = expected.group(1) or expected.group(2)
-            kinds = {"Integer": "an integer", "Float": "a number", "bool": "true or false"}
-            return f"{full_key}={_value(typed)}: must be {kinds.get(word, word)}"
-        return f"{full_key}: {text}"
-    return text
+        beyond = "" if existing == folder else f", so {folder} cannot be made"
+        raise Mistake(f"output_root: {existing} {problem}{beyond}; set output_root=FOLDER")

@@ -56,7 +56,7 @@ def _restore(folder: Path, trusted: list[str], device: str, data_root: PathLike 
     from clx.app import load_data  # noqa: PLC0415
     from clx.build import build  # noqa: PLC0415
     from clx.command.start import stored_config  # noqa: PLC0415
-    from clx.loop.run import resume  # noqa: PLC0415
+    from clx.loop.checkpoints import resume  # noqa: PLC0415
     from clx.store import checkpoint  # noqa: PLC0415
     from clx.validation import check  # noqa: PLC0415
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import enum
-import importlib
 import inspect
+import math
 import re
-import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union
 
-from clx.config import TRUSTED, Mistake, RunConfig, TrainerConfig
+from clx.config import LIST_GROUPS, MAY_BE_EMPTY, Mistake, RunConfig, TrainerConfig
+from clx.store.due import Due
 from clx.store.identity import nearest
 from clx.store.records import NAMES
+from clx.trust import RESERVED, check_targets, find, mappings
 
 # What the build hands to a target that names it: no key of the configuration needs to.
 OFFERED = {
@@ -30,7 +31,6 @@ OFFERED = {
     "optimizer": {"params"},
     "scheduler": {"optimizer", "T_max", "epochs", "steps"},
 }
-RESERVED = {"_target_", "_partial_", "_convert_", "_recursive_"}
 AT_LEAST = {
     "trainer.epochs": 1,
     "trainer.batch_size": 1,
@@ -38,26 +38,34 @@ AT_LEAST = {
     "trainer.eval_every": -1,
     "trainer.eval_steps": 1,
     "trainer.validate_only_first": 1,
-    "trainer.checkpoint_every": 1,
     "trainer.num_threads": 1,
     "trainer.max_steps": 1,
     "seed": 0,
 }
+AT_MOST = {"trainer.num_threads": 4096}  # torch starts as many as it is told to
+LARGEST = 2**63 - 1  # what torch counts with
+UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")
 NUMBERS = (bool, int, float)
 ONE_OF = {
     "trainer.precision": ("float32", "bfloat16"),
     "trainer.optimizer_state": ("reset", "keep"),
     "trainer.evaluate_on": ("test", "validation"),
+    "trainer.on_nonfinite": ("stop", "skip"),
 }
 
 
 def check(config: Mapping[str, Any]) -> None:
     """Raise Mistake for the first thing that is wrong with a plain configuration. Reads no data."""
     check_keys(config)
+    check_values(config)
+    check_groups(config)
     check_ranges(config)
     check_targets(config)
     for path, node in nodes(config):
-        check_node(path, node)
+        try:
+            check_node(path, node)
+        except Mistake as mistake:
+            raise Mistake(f"{mistake}{_owner(config, str(mistake))}") from mistake
     check_owned(config)
 
 
@@ -67,7 +75,35 @@ def check_keys(config: Mapping[str, Any]) -> None:
         known = [field.name for field in dataclasses.fields(schema)]
         for key in node:
             if key not in known and prefix + key != "choices":
-                raise Mistake(f"{prefix}{key}: there is no such key{nearest(key, known)}")
+                raise Mistake(f"{prefix}{key}: there is no such key{nearest(str(key), known)}")
+
+
+def check_values(config: Any, path: str = "") -> None:
+    """What no key anywhere can mean: numbers that are none or that no machine counts to, text that no file can hold."""
+    entries = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
+    for key, value in entries:
+        inner = f"{path}[{key}]" if isinstance(config, list) else f"{path}.{key}" if path else str(key)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Mistake(f"{inner}={value}: must be a finite number")
+        if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+            raise Mistake(f"{inner}={value}: must be an integer of 64 bits, at most {LARGEST}")
+        if isinstance(value, str) and UNWRITABLE.search(value):
+            raise Mistake(f"{inner}={value}: a text cannot hold NUL, or bytes that are no UTF-8")
+        check_values(value, inner)
+
+
+def check_groups(config: Mapping[str, Any]) -> None:
+    """Every group holds what an option of it holds."""
+    for key in ("benchmark", "model", "strategy", "optimizer"):
+        if not isinstance(config[key], Mapping) or "_target_" not in config[key]:
+            raise Mistake(f"{key}: this option names no _target_, so nothing can be built; choose one with {key}=...")
+    for key in MAY_BE_EMPTY:
+        if not isinstance(config[key], Mapping):
+            raise Mistake(f"{key}={config[key]}: must be one of its options, as clx list {key} shows them")
+    for group in LIST_GROUPS:
+        for name, node in config[group].items():
+            if not isinstance(node, Mapping) or "_target_" not in node:
+                raise Mistake(f"{group}.{name}: names no _target_, so nothing can be built; choose with {group}=[...]")
 
 
 def check_ranges(config: Mapping[str, Any]) -> None:
@@ -76,9 +112,13 @@ def check_ranges(config: Mapping[str, Any]) -> None:
         value = _lookup(config, key)
         if value is not None and value < least:
             raise Mistake(f"{key}={value}: must be at least {least}")
-    clip = config["trainer"]["clip_norm"]
-    if clip is not None and not clip > 0:
-        raise Mistake(f"trainer.clip_norm={clip}: must be greater than 0, or null")
+    for key, most in AT_MOST.items():
+        value = _lookup(config, key)
+        if value is not None and value > most:
+            raise Mistake(f"{key}={value}: must be at most {most}")
+    for key in ("data_root", "output_root"):
+        if not config[key].strip():
+            raise Mistake(f"{key}={config[key]!r}: must be a folder; . is the one that you are in")
     for key, allowed in ONE_OF.items():
         value = _lookup(config, key)
         if value not in allowed:
@@ -87,12 +127,18 @@ def check_ranges(config: Mapping[str, Any]) -> None:
     if first is not None and config["trainer"]["evaluate_on"] == "test":
         raise Mistake(f"trainer.validate_only_first={first}: for trainer.evaluate_on=validation only")
     check_objective(config["objective"])
-    device = config["trainer"]["device"]
+    _check_trainer(**config["trainer"])
+
+
+def _check_trainer(clip_norm: float | None, checkpoint_every: str, device: str, **_: Any) -> None:
+    if clip_norm is not None and not clip_norm > 0:
+        raise Mistake(f"trainer.clip_norm={clip_norm}: must be greater than 0, or null")
+    try:
+        Due(checkpoint_every)
+    except ValueError as error:
+        raise Mistake(f"trainer.{error}") from error
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise Mistake(f"trainer.device={device}: must be auto, cpu, cuda or cuda:N")
-    for key in ("benchmark", "model", "strategy", "optimizer"):
-        if not isinstance(config[key], Mapping) or "_target_" not in config[key]:
-            raise Mistake(f"{key}: this option names no _target_, so nothing can be built; choose one with {key}=...")
 
 
 def check_objective(objective: Any) -> list[str]:
@@ -116,32 +162,7 @@ def _lookup(config: Any, key: str) -> Any:
 
 def nodes(config: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every mapping with a _target_, with its dotted key, outer before inner."""
-    if isinstance(config, Mapping):
-        if "_target_" in config:
-            yield path, config
-        for key, value in config.items():
-            yield from nodes(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(config, list):
-        for position, value in enumerate(config):
-            yield from nodes(value, f"{path}[{position}]")
-
-
-def check_targets(config: Mapping[str, Any]) -> None:
-    """Every _target_ is a public name of a trusted package; nothing is imported to find out."""
-    trusted = (*TRUSTED, *config["trusted_packages"])
-    here = str(Path.cwd())
-    if config["trusted_packages"] and here not in sys.path:
-        sys.path.append(here)  # a package of yours may lie in the folder that clx is started in
-    for path, node in nodes(config):
-        target = node["_target_"]
-        if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", target):
-            raise Mistake(f"{path}._target_={target}: must be a public dotted name such as clx.strategy.er.ER")
-        if not any(target.startswith(f"{package}.") for package in trusted):
-            package = target.split(".", 1)[0]
-            raise Mistake(
-                f"{path}._target_={target}: {package} is not trusted; only {', '.join(trusted)} are. "
-                f"If it is yours, add trusted_packages=[{package}]"
-            )
+    return ((key, node) for key, node in mappings(config, path) if "_target_" in node)
 
 
 def check_node(path: str, node: Mapping[str, Any]) -> None:
@@ -158,12 +179,13 @@ def check_node(path: str, node: Mapping[str, Any]) -> None:
             if key not in parameters:
                 names = [name for name in (*parameters, *owned) if name not in offered]
                 known = f"it has {', '.join(names)}" if names else "it has no keys"
-                raise Mistake(f"{path}.{key}: {node['_target_']} has no such key; {known}{nearest(key, names)}")
+                raise Mistake(f"{path}.{key}: {node['_target_']} has no such key; {known}{nearest(str(key), names)}")
     annotations = _annotations(target)
     for key, value in own.items():
         wanted = annotations.get(key, Any)
         optional = key in offered and value is None
-        if not optional and not isinstance(value, Mapping) and not fits(value, wanted):
+        nested = isinstance(value, Mapping) and "_target_" in value
+        if not optional and not nested and not fits(value, wanted):
             raise Mistake(f"{path}.{key}={_text(value)}: must be {describe(wanted)}")
     required = [
         n for n, p in parameters.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
@@ -178,6 +200,15 @@ def owned_keys(target: Any) -> Mapping[str, str]:
     return getattr(target, "owned", {})
 
 
+def _owner(config: Mapping[str, Any], text: str) -> str:
+    """Which of the strategy's keys has set the key that a message is about, where one has."""
+    refused = text.split("=", 1)[0]
+    for key, other in owned_keys(find("strategy", config["strategy"]["_target_"])).items():
+        if other == refused and key in config["strategy"]:
+            return f" (set by strategy.{key})"
+    return ""
+
+
 def check_owned(config: Mapping[str, Any]) -> None:
     """A value that a strategy sets elsewhere is the same there; the strategy's own key is the one to change."""
     for key, other in owned_keys(find("strategy", config["strategy"]["_target_"])).items():
@@ -188,18 +219,6 @@ def check_owned(config: Mapping[str, Any]) -> None:
                     f"{other}={_text(theirs)}: this strategy sets it by strategy.{key}={_text(mine)}; "
                     f"set strategy.{key} instead"
                 )
-
-
-def find(path: str, target: str) -> Any:
-    """Import the target of a node. Raises Mistake where there is none of that name."""
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise Mistake(f"{path}._target_={target}: {error}") from error
-    if not callable(found):
-        raise Mistake(f"{path}._target_={target}: that is no class or function")
-    return found
 
 
 def _annotations(target: Any) -> dict[str, Any]:
@@ -245,6 +264,8 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, list) and len(value) == len(kinds) and all(map(fits, value, kinds))
     if _is_list(origin):
         return isinstance(value, list) and all(fits(item, arguments[0]) for item in value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(fits(item, arguments[1]) for item in value.values())
     if annotation in (object, Any) or not isinstance(annotation, type) or origin is not None:
         return True
     # A configuration holds no live objects, but some classes are made from text.
@@ -268,6 +289,8 @@ def describe(annotation: Any) -> str:
         return f"a list of {len(arguments)}, each item {describe(arguments[0])}"
     if origin is tuple or _is_list(origin):
         return f"a list, each item {describe(arguments[0])}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"a mapping, each value {describe(arguments[1])}"
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from clx.cli import main
 from clx.config import compose, plain
@@ -257,7 +258,7 @@ def test_a_failed_run_exits_1_and_can_be_resumed(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_goes_on(number: int) -> None:
-    typed = ["trainer.epochs=60", "logger=none"]
+    typed = ["trainer.epochs=60", "logger=none", "trainer.checkpoint_every=experience"]
     assert main([*typed, "output_root=alone"]) == 0
     process = subprocess.Popen([sys.executable, "-m", "clx", *typed], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -289,7 +290,8 @@ def test_a_folder_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> No
     status = only_run() / "status.json"
     status.write_text(json.dumps(json.loads(status.read_text()) | {"state": "running", "pid": os.getppid()}))
     before = status.read_text()
-    assert main(QUICK) == 2
+    with FileLock(status.with_name(".lock")):
+        assert main(QUICK) == 2
     assert f"process {os.getppid()}" in capsys.readouterr().err
     assert status.read_text() == before
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from clx.app import Stop, execute
+from clx.app import execute
 from clx.build import Built, build
 from clx.command.list import options
 from clx.config import Conflict, compose, plain
 from clx.data.batches import batches
-from clx.loop import run as runs
+from clx.runtime.signals import Stop
 from clx.store import checkpoint
 from clx.validation import check, find, owned_keys
 
@@ -41,6 +41,7 @@ TINY = [
     "trainer.epochs=2",
     "trainer.batch_size=16",
     "trainer.device=cpu",
+    "trainer.checkpoint_every=experience",
     "logger=none",
 ]
 
@@ -162,6 +163,15 @@ def test_every_optimizer_resumes_with_its_state_kept(
     check_resume([*chosen, "scheduler=cosine"], tmp_path, monkeypatch)
 
 
+@pytest.mark.parametrize("scheduler", options("scheduler"))
+def test_every_scheduler_resumes(scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_resume(["strategy=er", f"scheduler={scheduler}", *SHORTER.get(scheduler, [])], tmp_path, monkeypatch)
+
+
+# Schedules whose own defaults change nothing in two epochs.
+SHORTER = {"multistep": ["scheduler.milestones=[1]"]}
+
+
 def check_resume(overrides: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop after each experience, and at three steps inside of phases; the run that goes on ends in the same bits as
     one left alone, and leaves the same files."""
@@ -185,7 +195,7 @@ def check_resume(overrides: list[str], folder: Path, monkeypatch: pytest.MonkeyP
 
     for after in range(1, wanted["counters"]["finished"]):
         with monkeypatch.context() as patch:
-            patch.setattr(runs.checkpoint, "save", stopping_after(after))
+            patch.setattr(checkpoint, "save", stopping_after(after))
             check_goes_on(config, folder / f"experience{after}", alone, wanted, folder / "alone")
     for after in sorted({questions // 7, questions // 2, questions * 5 // 6}):
         left = itertools.count(-after)
@@ -202,7 +212,7 @@ def check_goes_on(
     assert json.loads((stopped / "status.json").read_text())["state"] == "interrupted"
     torch.manual_seed(12345)  # whatever the next process's generators are, the checkpoint's count
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs.checkpoint, "save", SAVE)
+        patch.setattr(checkpoint, "save", SAVE)
         patch.setattr(Stop, "__call__", lambda self: False)
         assert result_of(config, stopped) == alone
     found = checkpoint.load(stopped)

@@ -28,7 +28,9 @@ LAYERS = {
     "sweep": 6,
     "using": 6,
     "folder": 6,
+    "trust": 6,
     "validation": 6,
+    "words": 6,
     "jobs": 6,
     "app": 6,
     "cli": 6,
@@ -39,8 +41,20 @@ LAYERS = {
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 # Packages that one place alone may import, so that nobody pays for them who does not need them.
 ONLY_IN = {
-    "hydra": {"config", "build", "folder", "validation", "jobs", "app", "cli", "command", "sweep"},
-    "omegaconf": {"config", "build", "folder", "validation", "jobs", "app", "cli", "command", "sweep"},
+    "hydra": {"config", "build", "folder", "validation", "words", "jobs", "app", "cli", "command", "sweep"},
+    "omegaconf": {
+        "config",
+        "build",
+        "folder",
+        "trust",
+        "validation",
+        "words",
+        "jobs",
+        "app",
+        "cli",
+        "command",
+        "sweep",
+    },
     "torchvision": {"runtime"},
     "matplotlib": {"store"},
     "timm": {"model"},

@@ -72,6 +72,7 @@ def stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.syspath_prepend(str(code))
     words = ["strategy=finetune", "strategy._target_=own_stopping.Stops", "trusted_packages=[own_stopping]", *QUICK]
+    words += ["trainer.checkpoint_every=experience"]
     return make_run(tmp_path / "runs", words, code=1)
 
 

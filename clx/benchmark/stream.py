@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from clx.data.augment import Augmented
-from clx.data.dataset import Arrays, DataSet
+from clx.data.dataset import Arrays, DataSet, digest
 from clx.data.transform import ToInput
 from clx.runtime import seed as seeding
 from clx.types import Experience, Samples
@@ -172,6 +172,11 @@ class Benchmark(ABC):
     def load(self) -> tuple[Arrays, Arrays]:
         """Read the data set (once). Raises MissingData, DamagedData, and ValueError where a class has no samples."""
         return self._arrays
+
+    def digest(self) -> str:
+        """Stands for the data set's samples, all that the stream has, whatever file they came from."""
+        parts = self._arrays[:1] if self.validating else self._arrays
+        return "-".join(digest(part) for part in parts)
 
     @cached_property
     def _arrays(self) -> tuple[Arrays, Arrays]:

@@ -15,6 +15,7 @@ from clx.store import table
 from clx.store.compare import Group, group, ordered, where
 from clx.store.identity import nearest
 from clx.store.notes import notes
+from clx.store.printable import printable
 from clx.store.records import NAMES, Record, read_all
 
 FORMATS = ("table", "csv", "json", "markdown", "latex")
@@ -164,4 +165,4 @@ def say(keys: Sequence[str], groups: Sequence[Group], left_out: LeftOut) -> None
     for note in notes(keys, groups):
         print(f"note: {note}", file=sys.stderr)
     for folder, reason in left_out:
-        print(f"left out: {folder}: {reason}", file=sys.stderr)
+        print(f"left out: {printable(folder)}: {printable(reason)}", file=sys.stderr)

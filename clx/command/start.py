@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from clx.app import execute
 from clx.config import MAY_BE_EMPTY, Mistake, RunConfig
@@ -17,6 +15,13 @@ from clx.folder import run_folder
 from clx.jobs import Job, check_job
 from clx.store.files import read_yaml
 from clx.store.identity import flatten, nearest
+from clx.store.printable import printable
+from clx.trust import LONGEST, check_packages
+from clx.words import COMPOSITION_ERRORS, explain, readable
+
+# Names of options and their groups; the latter are composed again as KEY=VALUE, and Hydra's own keys are none.
+OPTION = re.compile(r"[\w+=@-][\w+=@. ()-]{0,99}(/[\w+=@-][\w+=@. ()-]{0,99}){0,3}")
+GROUP = re.compile(r"(?!hydra\b)\w{1,60}([/@.]\w{1,60}){0,5}")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,20 +43,38 @@ def stored_config(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
         stored = read_yaml(file)
     except (OSError, ValueError) as error:
         raise Mistake(f"--from {file}: {error}") from error
-    choices = stored.get("choices")
-    if not isinstance(choices, Mapping) or not {"benchmark", "strategy"} <= set(choices):
-        raise Mistake(f"--from {file}: no choices of benchmark and strategy in it; expected a run's config.yaml")
-    asked, stored["trusted_packages"] = stored.get("trusted_packages") or [], []
+    choices = _choices(file, stored.get("choices"))
+    asked, stored["trusted_packages"] = check_packages(stored.get("trusted_packages") or []), []
     config = _changed({key: value for key, value in stored.items() if key != "choices"}, overrides)
-    if set(asked) - set(config["trusted_packages"]):
+    given = check_packages(config["trusted_packages"])
+    if set(asked) - set(given):
         names = ",".join(asked)
         raise Mistake(f"{file} wants to run code of {names}; if you trust it, add trusted_packages=[{names}]")
-    return config | {"choices": dict(choices)}
+    if given and Path.cwd().is_relative_to(file.absolute().parent.resolve()):
+        raise Mistake(
+            f"trusted_packages=[{','.join(given)}]: code that lies in {Path.cwd()} came with {file.name} and would be "
+            "run too; start clx in another folder"
+        )
+    return config | {"choices": choices}
+
+
+def _choices(file: Path, found: Any) -> dict[str, Any]:
+    """The names of the chosen options, which become paths and are composed again. Raises Mistake."""
+    if not isinstance(found, Mapping) or not {"benchmark", "strategy"} <= set(found):
+        raise Mistake(f"--from {file}: no choices of benchmark and strategy in it; expected a run's config.yaml")
+    for group, option in found.items():
+        several = option if isinstance(option, list) else [] if option is None else [option]
+        named = isinstance(group, str) and bool(GROUP.fullmatch(group))
+        named = named and all(isinstance(name, str) and OPTION.fullmatch(name) for name in several)
+        if not named or (group in ("benchmark", "strategy") and not isinstance(option, str)):
+            shown = f"choices.{printable(group, LONGEST)}={printable(option, LONGEST)}"
+            raise Mistake(f"--from {file}: {shown}: must be the name of an option")
+    return dict(found)
 
 
 def _changed(stored: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    parsed = readable(overrides)
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
         known = flatten(stored)
         cfg = OmegaConf.merge(OmegaConf.structured(RunConfig), stored)
         for override in parsed:
@@ -62,9 +85,13 @@ def _changed(stored: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
                 raise Mistake(f"{key}: {problem}{nearest(key, list(known)) if not node else ''}")
             OmegaConf.update(cfg, key, override.value(), force_add=override.is_add())
         values: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise Mistake(str(error).splitlines()[0]) from error
+    except COMPOSITION_ERRORS as error:
+        raise Mistake(explain(error, parsed)) from error
     for group in MAY_BE_EMPTY:
         values[group] = values[group] or {}
+        if not isinstance(values[group], Mapping):
+            raise Mistake(
+                f"{group}={printable(values[group], LONGEST)}: must be a mapping, the option's keys and values"
+            )
     assert isinstance(values, dict)
     return values

@@ -121,10 +121,12 @@ def decode(path: Path) -> np.ndarray:
     from PIL import Image  # noqa: PLC0415 - of use here alone
 
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises, by the place of the damage
+        # PNG alone: for other formats, whatever the file is called, Pillow may start other programs.
+        with Image.open(path, formats=["PNG"]) as image:
+            size = image.size
+            pixels = np.asarray(image.convert("RGB")) if size == (128, 128) else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # by the place of the damage
         raise DamagedData(f"{path}: not a whole image ({error}); unpack core50_128x128.zip again") from error
-    if pixels.shape != (128, 128, 3):
-        raise DamagedData(f"{path}: an image of {pixels.shape[1]}x{pixels.shape[0]}, expected 128x128")
+    if pixels is None:
+        raise DamagedData(f"{path}: an image of {size[0]}x{size[1]}, expected 128x128")
     return pixels.transpose(2, 0, 1)

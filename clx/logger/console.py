@@ -6,6 +6,7 @@ import os
 import sys
 
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -56,7 +57,7 @@ class Console:
         self.num_experiences = event.num_experiences
         where = f"after {event.first} of {event.num_experiences} experiences, step {event.total_step}"
         going_on = f", going on {where}" if event.goes_on else ""
-        self.console.print(f"[bold]{event.title}[/bold]{going_on}", highlight=False)
+        self.console.print(f"[bold]{escape(event.title)}[/bold]{going_on}", highlight=False)
         if self.live:
             self.task = self.progress.add_task("", total=event.num_experiences, completed=event.first, status="")
             self.progress.start()

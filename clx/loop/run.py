@@ -8,14 +8,11 @@ from typing import Any
 
 from clx.benchmark.stream import Benchmark
 from clx.logger.base import ExperienceDone, RunFinished, RunStarted
-from clx.loop.fit import Position
-from clx.loop.parts import load_parts, parts
+from clx.loop.checkpoints import Checkpoints
 from clx.loop.trainer import Trainer
-from clx.metric.matrix import AccuracyMatrix, from_lists, to_lists
+from clx.metric.matrix import AccuracyMatrix, to_list, to_lists
 from clx.metric.summary import summary
 from clx.runtime import device as devices
-from clx.store import checkpoint
-from clx.store.records import SCHEMA
 from clx.store.run import RunStore
 
 
@@ -27,19 +24,22 @@ def run(
     title: str,
     config: Mapping[str, Any],
     stopping: Callable[[], bool] = lambda: False,
+    asked: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train and evaluate every experience that is still to come, and draw the pictures; returns the result.
 
     title: "benchmark/strategy", for people. config: the run's, whose trainer.eval_every (-1 = after the last
-    experience only) and trainer.checkpoint_every are kept here. stopping: asked after each step; where it says True, a
-    checkpoint is written and KeyboardInterrupt raised.
+    experience only) and trainer.checkpoint_every are kept here. stopping, asked: called after each step; where one
+    says True, a checkpoint is written, and after stopping KeyboardInterrupt raised.
     """
-    eval_every, checkpoint_every = config["trainer"]["eval_every"], config["trainer"]["checkpoint_every"]
+    eval_every = config["trainer"]["eval_every"]
     begun = time.perf_counter()
     before = trainer.train_seconds + trainer.eval_seconds
     count, test = len(benchmark.train), benchmark.test
     trainer.attach(benchmark.transform)
-    save = _checkpoints(trainer, store, stopping)
+    checkpoints = Checkpoints(
+        trainer, store, config["trainer"]["checkpoint_every"], stopping, asked, benchmark.digest()
+    )
     trainer.emit(RunStarted(title, count, trainer.finished, trainer.total_step, config, store.folder))
     if trainer.matrix is None:
         trainer.matrix = AccuracyMatrix(count, len(test))
@@ -51,12 +51,10 @@ def run(
         trainer.train_experience(experience, test)
         if eval_every >= 0 or trainer.finished == count:
             trainer.evaluate(test)
-        if trainer.finished % checkpoint_every == 0 or trainer.finished == count:
-            save()
-        row = to_lists(trainer.matrix.plain)[trainer.finished]
+        checkpoints.experience_done(last=trainer.finished == count)
+        row = to_list(trainer.matrix.plain[trainer.finished])
         trainer.emit(ExperienceDone(experience.index, count, trainer.train_seconds - seconds, row))
-        if stopping() and trainer.finished < count:
-            trainer.pause(None)
+        checkpoints.stop_if_asked(last=trainer.finished == count)
     from clx.store.plot import plot_accuracy, plot_matrix  # noqa: PLC0415 - matplotlib, when training is over
 
     result = _result(trainer, before + time.perf_counter() - begun)
@@ -75,21 +73,6 @@ def run(
     return result
 
 
-def _checkpoints(trainer: Trainer, store: RunStore, stopping: Callable[[], bool]) -> Callable[[], None]:
-    """Have the trainer keep what it takes to go on from any step, and ask stopping() after each; returns what writes
-    a checkpoint."""
-
-    def save(position: Position | None = None) -> None:
-        checkpoint.save(store.folder, state(trainer, position) | {"written": store.written()})
-
-    def pause(position: Position | None) -> None:
-        save(position)
-        raise KeyboardInterrupt
-
-    trainer.boundaries, trainer.due, trainer.pause = [], stopping, pause
-    return save
-
-
 def _result(trainer: Trainer, seconds: float) -> dict[str, Any]:
     assert trainer.matrix is not None
     strategy = trainer.strategy
@@ -106,46 +89,6 @@ def _result(trainer: Trainer, seconds: float) -> dict[str, Any]:
             "peak_memory_bytes": devices.peak_memory(trainer.device),
             "parameters": sum(p.numel() for p in strategy.model.parameters()),
             "buffer_bytes": 0 if strategy.buffer is None else strategy.buffer.nbytes,
+            "skipped_steps": trainer.skipped_steps,
         },
     }
-
-
-def state(trainer: Trainer, position: Position | None = None) -> dict[str, Any]:
-    """Everything that the rest of the run depends on, as tensors and numbers.
-
-    position: where a phase stands, None = between phases or experiences.
-    """
-    assert trainer.matrix is not None
-    return {
-        "schema": SCHEMA,
-        "counters": {name: getattr(trainer, name) for name in COUNTERS} | {"train_seconds": trainer.seconds()},
-        "parts": parts(trainer),
-        "boundaries": list(trainer.boundaries or ()),
-        "position": position,
-        "matrix": to_lists(trainer.matrix.plain),
-        "task_aware_matrix": to_lists(trainer.matrix.aware),
-    }
-
-
-COUNTERS = ("finished", "total_step", "num_samples", "train_seconds", "eval_seconds")
-
-
-def resume(benchmark: Benchmark, trainer: Trainer, saved: dict[str, Any]) -> None:
-    """Bring a fresh trainer to where the saved one was.
-
-    Replaying `adaptation` rebuilds every shape without training, then the tensors are filled in. Inside an experience
-    that is done by the trainer, phase by phase.
-    """
-    trainer.attach(benchmark.transform)
-    finished = saved["counters"]["finished"]
-    for index in range(finished + bool(saved["boundaries"])):
-        trainer.grow(benchmark.train[index])
-    if saved["boundaries"]:
-        trainer.replay = saved
-    else:
-        load_parts(trainer, saved["parts"])
-    trainer.matrix = AccuracyMatrix(1, 1)
-    trainer.matrix.plain = from_lists(saved["matrix"])
-    trainer.matrix.aware = from_lists(saved["task_aware_matrix"])
-    for name, value in saved["counters"].items():
-        setattr(trainer, name, value)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from clx.data.batches import batches
 from clx.logger.base import Evaluated, Event, Logger
 from clx.loop.evaluate import Evaluator
-from clx.loop.fit import Hooks, Position, Settings, fit
+from clx.loop.fit import Hooks, Position, fit
 from clx.loop.optimizer_memory import OptimizerMemory
 from clx.loop.parts import copied, load_parts, parts
+from clx.loop.step import Settings
 from clx.metric.matrix import AccuracyMatrix, to_list
 from clx.metric.summary import summary
 from clx.model.batch_norm import bear_single_samples
@@ -26,6 +27,7 @@ from clx.types import Experience
 
 PRECISIONS = ("float32", "bfloat16")
 KEEPING = ("reset", "keep")
+ON_NONFINITE = ("stop", "skip")
 SGD = partial(torch.optim.SGD, lr=0.05)
 
 
@@ -35,7 +37,8 @@ class Trainer:
     optimizer, scheduler: partials, called for each phase with the parameters (and the optimizer). regularizers:
     by the name that their term is logged under. device: auto, cpu, cuda, cuda:N. eval_every: -1 = train()
     never evaluates, 0 = after each experience, k = also every k epochs; eval_steps: also every that many steps.
-    optimizer_state: reset or keep its state from one experience to the next. max_steps: of one phase.
+    optimizer_state: reset or keep its state from one experience to the next. max_steps: of one phase. on_nonfinite:
+    stop with FloatingPointError, or skip the steps whose loss or gradient is not finite (asks the device each step).
     transform: of the samples; None = that of the stream that train() is given. seed: of the order of batches.
     """
 
@@ -56,6 +59,7 @@ class Trainer:
         optimizer_state: str = "reset",
         max_steps: int | None = None,
         clip_norm: float | None = None,
+        on_nonfinite: Literal["stop", "skip"] = "stop",
         seed: int = 0,
         transform: Any = None,
         loggers: Sequence[Logger] = (),
@@ -67,6 +71,7 @@ class Trainer:
         for name, chosen, allowed in (
             ("precision", precision, PRECISIONS),
             ("optimizer_state", optimizer_state, KEEPING),
+            ("on_nonfinite", on_nonfinite, ON_NONFINITE),
         ):
             if chosen not in allowed:
                 raise ValueError(f"{name} {chosen!r} is not one of {', '.join(allowed)}")
@@ -81,6 +86,7 @@ class Trainer:
             precision=precision,
             clip_norm=clip_norm,
             max_steps=max_steps,
+            on_nonfinite=on_nonfinite,
         )
         self.device = devices.resolve(device)
         self.eval_batch_size, self.eval_every, self.eval_steps = eval_batch_size, eval_every, eval_steps
@@ -92,12 +98,13 @@ class Trainer:
         self.known_classes: set[int] = set()  # columns met
         self.known_tasks: set[int] = set()  # task labels met
         self.total_step = 0
+        self.skipped_steps = 0  # by on_nonfinite=skip
         self.num_samples = 0  # trained on, repetitions counted
         self.train_seconds = 0.0
         self.eval_seconds = 0.0
         self.boundaries: list[dict[str, Any]] | None = None  # between phases; None = not kept
         self.replay: dict[str, Any] | None = None  # a checkpoint from inside the experience that comes next
-        self.due: Callable[[], bool] = lambda: False
+        self.due: Callable[[bool], bool] = lambda _: False
         self.pause: Callable[[Position | None], None] = lambda _: None
         self._evaluator: tuple[Any, Evaluator] | None = None
         self._last_transform: Any = None
@@ -191,7 +198,7 @@ class Trainer:
                     memory=self.memory,
                     position=position,
                 )
-                self.total_step = hooks.total_step
+                self.total_step, self.skipped_steps = hooks.total_step, hooks.skipped_steps
             self._boundary(replay, number + 1)
             if self._stop:
                 break
@@ -218,7 +225,7 @@ class Trainer:
             load_parts(self, replay["boundaries"][number])
         if self.boundaries is not None:
             self.boundaries[number:] = [copied(parts(self))]
-            if replay is None and number and self.due():
+            if replay is None and number and self.due(False):
                 self.pause(None)
 
     def evaluate(self, stream: Any, epoch: int | None = None) -> None:
@@ -256,10 +263,11 @@ class Trainer:
             stop=lambda: self._stop,
             due=self.due,
             total_step=self.total_step,
+            skipped_steps=self.skipped_steps,
         )
 
         def pause(position: Position) -> None:
-            self.total_step = hooks.total_step
+            self.total_step, self.skipped_steps = hooks.total_step, hooks.skipped_steps
             self.pause(position)
 
         hooks.pause = pause

@@ -31,7 +31,7 @@ class AccuracyMatrix:
 
 def to_list(row: Iterable[float]) -> list[float | None]:
     """One row of accuracies with None for what was not measured."""
-    return [None if np.isnan(value) else float(value) for value in row]
+    return [None if value != value else value for value in map(float, row)]  # noqa: PLR0124 - NaN alone differs from itself
 
 
 def to_lists(matrix: Matrix) -> list[list[float | None]]:

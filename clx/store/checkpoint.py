@@ -14,15 +14,16 @@ import torch
 from clx.store.files import write_atomic
 
 KEPT = 2  # the last ones
+FORMAT = 2  # raise it when what a state holds changes
 log = logging.getLogger("clx")
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Write the state into folder/checkpoint, beside the one before; its file is named by number and digest."""
     place = folder / "checkpoint"
-    place.mkdir(parents=True, exist_ok=True)
+    place.mkdir(exist_ok=True)
     content = io.BytesIO()
-    torch.save(_compact(state), content)
+    torch.save(_compact(state | {"format": FORMAT}), content)
     there = _files(folder)
     number = int(there[0].name.split("-")[0]) + 1 if there else 0
     write_atomic(place / f"{number:06d}-{_digest(content.getvalue())}.pt", content.getvalue())
@@ -30,16 +31,22 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         old.unlink(missing_ok=True)
 
 
-def load(folder: Path, say: Callable[[str], None] = log.warning) -> dict[str, Any] | None:
+def load(folder: Path, say: Callable[[str], None] = log.warning, *, discard: bool = False) -> dict[str, Any] | None:
     """The last state that save() wrote and that is whole, on the CPU; None where there is none.
 
-    say: told of a damaged one. Raises ValueError where all are damaged.
+    say: told of a damaged one. discard: delete it where the one before is whole, so that save() keeps two whole ones.
+    Raises ValueError where all are damaged.
     """
+    damaged: list[Path] = []
     files = _files(folder)
     for file in files:
         try:
-            return _read(file)
+            state = _read(file)
+            for other in damaged if discard else []:
+                other.unlink(missing_ok=True)
+            return state
         except ValueError as error:
+            damaged.append(file)
             if file is files[-1]:
                 raise ValueError(f"{error}; rerun=true starts again") from error
             say(f"{error}; going on from the one before")
@@ -54,7 +61,8 @@ def _read(file: Path) -> dict[str, Any]:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{file} cannot be loaded ({type(error).__name__}: {str(error)[:80]})") from error
-    assert isinstance(state, dict)
+    if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
+        raise ValueError(f"{file} was written by another version of clx")
     return state
 
 

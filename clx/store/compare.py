@@ -124,7 +124,7 @@ def shown_keys(records: Sequence[Record]) -> list[str]:
     found: list[str] = []
     for same in _buckets(records, lambda r: (r.benchmark,)):
         found += [key for key in _differing([_options(r) for r in same]) if key not in BROUGHT]
-        alike = _buckets(same, lambda r: (_options(r)["model"], _options(r)["optimizer"], _options(r)["scheduler"]))
+        alike = _buckets(same, lambda r: tuple(str(_options(r)[k]) for k in ("model", "optimizer", "scheduler")))
         for bucket in alike:
             leaves = [{k: v for k, v in r.leaves.items() if not _brought(k)} for r in bucket]
             found += _differing(leaves)

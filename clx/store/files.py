@@ -43,7 +43,7 @@ def read_json(path: Path) -> Any:
     """The content. Raises ValueError, naming the file, where it is not JSON."""
     try:
         return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
 
 
@@ -54,14 +54,25 @@ def write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping that the file holds. Raises ValueError, naming the file, where it holds none."""
-    try:
-        content = _load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = str(error).splitlines()[0]
-        raise ValueError(f"{path} is not YAML: {problem}") from None
+    content = read_document(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no mapping; expected a run's config.yaml")
     return content
+
+
+def read_document(path: Path) -> Any:
+    """What a YAML file holds, however small it is or large. Raises ValueError, naming the file and what is wrong."""
+    try:
+        return _load(path.read_text())
+    except UNREADABLE as error:
+        raise ValueError(f"{path} is not YAML: {yaml_problem(error)}") from None
+
+
+def yaml_problem(error: BaseException) -> str:
+    """What a reader of YAML stumbled over, and in which line, in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_many_yaml(path: Path) -> dict[str, Any]:
@@ -69,7 +80,7 @@ def read_many_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
         blocks = [_load_block(block) for block in TOP_LEVEL_KEY.split(text)] if "&" not in text else []
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except UNREADABLE:
         blocks = []
     if not blocks or not all(isinstance(block, dict) for block in blocks):
         return read_yaml(path)
@@ -84,6 +95,41 @@ def _load_block(text: str) -> Any:
     return _load(text)
 
 
+# ValueError: bytes that are no UTF-8, the 32nd of a month, a number too long.
+UNREADABLE = (yaml.YAMLError, ValueError, RecursionError, OverflowError)
+LARGEST, DEEPEST = 100_000, 100  # values in a file, and collections within collections
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the fast one where it is
+    """A safe loader that lets no key stand in a mapping twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} again", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _load(text: str) -> Any:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader, the fast one where it is
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):  # before it is built: the fast loader's recursion ends the process
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
+    content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    if _size(content, {}) > LARGEST:
+        raise ValueError(f"it stands for more than {LARGEST:,} values, or refers to itself")
+    return content
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """How many values it holds with its aliases written out: ten of ten of ten fill the memory when somebody does."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = LARGEST + 1  # until it is known: should it hold itself
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(entry, known) for entry in inner)
+    return known[id(value)]

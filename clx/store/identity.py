@@ -21,6 +21,7 @@ NOT_IDENTITY = {
     "choices",
     "trainer.device",
     "trainer.num_threads",
+    "trainer.deterministic",
     "trainer.checkpoint_every",
     "trainer.ensemble",
 }

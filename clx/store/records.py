@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -77,7 +78,14 @@ class Record:
         """Every number by the names in NAMES, the metrics recomputed from the matrices."""
         aware = summary(from_lists(self.result["task_aware_accuracy_matrix"]))
         numbers = dict(summary(self.matrix)) | {f"task_aware/{name}": value for name, value in aware.items()}
-        return numbers | {f"cost/{name}": self.result["cost"].get(name) for name in COSTS}
+        return numbers | {f"cost/{name}": _number(self.result["cost"].get(name)) for name in COSTS}
+
+
+def _number(value: Any) -> float | None:
+    """The value, where it is a number or None; a file may hold anything."""
+    if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+        raise TypeError(f"{value!r} is no number")
+    return value
 
 
 def run_folders(paths: Iterable[Path]) -> Iterator[Path]:
@@ -110,8 +118,8 @@ def read(folder: Path, index: Index | None = None) -> Record:
         raise ValueError(f"result.json has schema {found}, not {SCHEMA}")
     record = Record(folder, config, dict(result))
     try:
-        _ = record.values, record.benchmark, record.strategy, record.seed, record.leaves
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _ = record.values, record.benchmark, record.strategy, record.seed, record.leaves, record.evaluated_on
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"its files are damaged ({type(error).__name__}: {error})") from None
     if index is not None and known is None:
         index.put(folder, stamp, [config, result])

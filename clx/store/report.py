@@ -23,7 +23,8 @@ from clx.store.table import cells, certainty, label
 TEMPLATE = Path(__file__).with_name("report.html")
 NOT_COMPARED = ("benchmark", "seed", "name", "tags")  # says nothing about what a group computes, or is the heading
 HYDRAS = ("_target_", "_partial_", "_recursive_", "_convert_")  # say how an option is built, which its name says
-FACTS = ("commit", "device", "device_name", "threads", "machine", "versions")  # of environment.json, most telling first
+# Of environment.json, most telling first.
+FACTS = ("commit", "source", "device", "device_name", "threads", "flags", "variables", "machine", "torch", "versions")
 ABSENT = "(absent)"
 
 

@@ -20,6 +20,7 @@ LOCK = ".lock"
 GROWING = ("metrics.csv", "matrix.csv")
 HEADER = ["step", "experience", "phase", "epoch", "name", "value"]
 log = logging.getLogger("clx")
+log.addHandler(logging.NullHandler())  # where there is no run.log, logging itself would write to standard error
 
 
 def now() -> str:
@@ -37,6 +38,7 @@ class RunStore:
         self._metrics: Any = None
         self._rows: Any = None
         self._lock: Any = None
+        self._place: os.stat_result | None = None
 
     def claim(self) -> None:
         """Hold the folder until close(), or the end of the process however it comes.
@@ -44,6 +46,7 @@ class RunStore:
         Raises BlockingIOError where another process holds it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._place = self.folder.stat()
         lock = FileLock(self.folder / LOCK)
         try:
             lock.acquire(timeout=1)  # s: somebody may be looking whether it is held
@@ -55,14 +58,25 @@ class RunStore:
             return
         self._lock = lock
 
+    def check_place(self) -> None:
+        """Raise FileNotFoundError where the folder is no longer the one that was claimed: moved away, or deleted."""
+        try:
+            if self._place is None or os.path.samestat(self._place, self.folder.stat()):
+                return
+        except FileNotFoundError:
+            pass
+        raise FileNotFoundError(f"{self.folder} was moved or deleted while its run went on; put it back and resume")
+
     def begin(
         self, config: dict[str, Any], environment: dict[str, Any], written: Mapping[str, int] | None = None
     ) -> None:
         """Open the folder. written: of the checkpoint that the run goes on from; None = from the start."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, size in (written or {}).items():
-            if (self.folder / name).exists():
+            if (self.folder / name).exists() and (self.folder / name).stat().st_size > size:
                 os.truncate(self.folder / name, size)  # what comes after it will be told again
+        for half in (*self.folder.glob(".*.*"), *self.folder.glob("checkpoint/.*.*")):
+            half.unlink(missing_ok=True)  # what a process that was killed was writing
         if written is None:
             for name in ("metrics.csv", "matrix.csv", "result.json", "run.log", "accuracy.png", "matrix.png"):
                 (self.folder / name).unlink(missing_ok=True)
@@ -80,6 +94,7 @@ class RunStore:
 
     def status(self, state: str, reason: str | None = None) -> None:
         """Say how the run is: running, finished, failed, interrupted or skipped, and why."""
+        self.check_place()
         content = {
             "state": state,
             "reason": reason,
@@ -88,16 +103,17 @@ class RunStore:
             "pid": os.getpid(),
             "host": socket.gethostname(),
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "status.json", content)
 
     def finish(self, result: dict[str, Any]) -> None:
         """The run is over: its result, then its state."""
+        self.check_place()
         write_json(self.folder / "result.json", result)
         self.status("finished")
 
     def matrix_row(self, after: int, values: Iterable[float | None]) -> None:
         """Append the accuracies after that many experiences to matrix.csv."""
+        self.check_place()
         path = self.folder / "matrix.csv"
         cells = ["" if value is None else repr(value) for value in values]
         with path.open("a", newline="") as file:
@@ -152,6 +168,7 @@ class RunStore:
     def written(self) -> dict[str, int]:
         """Bytes of the files that grow as the run goes; what comes after them is not in the checkpoint."""
         self._metrics.flush()
+        os.fsync(self._metrics.fileno())  # a checkpoint that is on the disk counts on it
         paths = {name: self.folder / name for name in GROWING}
         return {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
 
@@ -170,17 +187,24 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def _alive(folder: Path, status: dict[str, Any]) -> bool:
-    """Whether the process that wrote the status still lives; on another host, whether anybody holds the folder."""
+    """Whether the process that wrote the status still lives.
+
+    A number that another process has got since does not count: whoever runs holds the folder's lock.
+    """
+    here = status.get("host") == socket.gethostname()
     try:
-        if status.get("host") != socket.gethostname():
-            FileLock(folder / LOCK).acquire(timeout=0).lock.release()
-            return False
-        os.kill(int(status["pid"]), 0)
+        if here:
+            os.kill(int(status["pid"]), 0)
+            if not (folder / LOCK).exists():
+                return True
+        FileLock(folder / LOCK).acquire(timeout=0).lock.release()
     except (Timeout, NotImplementedError):
         return True
+    except PermissionError:  # the process, or the folder, is somebody else's
+        return True
     except (OSError, KeyError, TypeError, ValueError):
-        return status.get("host") != socket.gethostname()
-    return True
+        return not here
+    return False
 
 
 def exit_code(folders: Iterable[Path], code: int = 0) -> int:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from clx.metric.interval import Estimate
 from clx.store.compare import Group
 from clx.store.differences import Compared, Ranked, differences, mean_ranks, streams
 from clx.store.identity import show
+from clx.store.printable import printable
 
 Rows = list[list[str]]
 
@@ -102,14 +104,19 @@ def _probability(p: float | None) -> str:
 
 def rich_table(header: list[str], rows: Rows, title: str | None = None) -> Table:
     """For the terminal."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=None if title is None else _verbatim(title), title_justify="left")
     first = next((n for n in ("seeds", "pairs", "mean rank") if n in header), header[-1])
     for position, name in enumerate(header):
         numeric = position >= header.index(first)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+        table.add_column(_verbatim(name), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_verbatim, row))
     return table
+
+
+def _verbatim(text: str) -> Text:
+    """As it is written: names from somebody else's run hold no markup, and steer no terminal."""
+    return Text(printable(text))
 
 
 def to_csv(header: list[str], rows: Rows) -> str:

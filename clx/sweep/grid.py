@@ -8,10 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from clx.app import terminable
 from clx.jobs import Job
+from clx.runtime.signals import terminable
 from clx.store.compare import Group, group
 from clx.store.identity import digest
+from clx.store.printable import printable
 from clx.store.records import read_all
 from clx.store.run import read_status
 from clx.store.table import cells, certainty, rich_table
@@ -85,7 +86,7 @@ def sum_up(folders: Sequence[Path], root: Path) -> None:
     for folder, entry in status.items():
         if entry["state"] != "finished":
             reason = str(entry["reason"] or "").splitlines()
-            print(f"  {entry['state']}: {folder}  {reason[0] if reason else ''}")
+            print(f"  {entry['state']}: {printable(folder)}  {printable(reason[0]) if reason else ''}")
     records, _ = read_all(folder for folder, entry in status.items() if entry["state"] == "finished")
     if records:
         keys, groups = group(records, None, METRICS[0])

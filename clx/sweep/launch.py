@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from clx.app import execute, sweep_job
 from clx.config import Mistake
 from clx.jobs import Job
+from clx.trust import check_hydra
 
 # What a launcher needs beyond the core: package of its plugin -> name of the extra.
 EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
@@ -67,6 +68,7 @@ def alone(job: Job, cfg: DictConfig) -> int:
 
 
 def _prepare(cfg: DictConfig) -> None:
+    check_hydra(cfg)
     setup_globals()
     version.setbase("1.3")
     with open_dict(cfg):

@@ -16,8 +16,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from clx.store.files import read_json
+from clx.store.printable import printable
 from clx.store.run import read_status
 
 OVER = ("finished", "failed", "skipped", "interrupted")
@@ -98,7 +100,7 @@ class Watch:
         what = _result(folder) if state == "finished" else str(status["reason"] or "").split("\n", 1)[0]
         style = {"finished": "green", "skipped": "yellow"}.get(state, "red")
         place = f"[{self.ended:>{len(str(self.total))}}/{self.total}]"
-        self.console.print(place, state, self._name(folder), what, style=style, markup=False)
+        self.console.print(place, state, printable(self._name(folder)), printable(what), style=style, markup=False)
 
     def _name(self, folder: Path) -> str:
         return str(folder.relative_to(self.root) if folder.is_relative_to(self.root) else folder)
@@ -107,7 +109,9 @@ class Watch:
         table = Table(box=None, show_header=False, pad_edge=False)
         running = list(self.running.items())
         for folder, status in running[:MOST_ROWS]:
-            table.add_row(f"  {self._name(folder)}", f"experience {_experiences(folder) + 1}", _since(status))
+            table.add_row(
+                Text(f"  {printable(self._name(folder))}"), f"experience {_experiences(folder) + 1}", _since(status)
+            )
         if len(running) > MOST_ROWS:
             table.add_row(f"  and {len(running) - MOST_ROWS} more")
         return Group(self.progress, table)

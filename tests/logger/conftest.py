@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from clx.logger.base import Evaluated, Event, ExperienceDone, Logger, RunFinished, RunStarted, StepDone
-from clx.loop.run import resume, run
+from clx.loop.checkpoints import resume
+from clx.loop.run import run
 from clx.loop.trainer import Trainer
 from clx.store import checkpoint
 from clx.store.run import RunStore
@@ -29,7 +30,7 @@ CONFIG: dict[str, Any] = {
     "optimizer": {"lr": 0.05, "betas": [0.9, 0.99], "nesterov": True},
     "scheduler": {},
     "logger": {"some": {"token": "secret"}},
-    "trainer": {"eval_every": 0, "checkpoint_every": 1},
+    "trainer": {"eval_every": 0, "checkpoint_every": "experience"},
 }
 LAST = RunFinished(
     metrics={"average_accuracy": 0.5, "forgetting": None},

@@ -54,7 +54,7 @@ def test_hyper_parameters(config: dict[str, Any]) -> None:
         "optimizer.betas": [0.9, 0.99],
         "optimizer.nesterov": True,
         "trainer.eval_every": 0,
-        "trainer.checkpoint_every": 1,
+        "trainer.checkpoint_every": "experience",
     }
     assert [as_text(value) for value in ("a", None, True, 0.5, [1, "b"])] == ["a", "null", "true", "0.5", '[1, "b"]']
 

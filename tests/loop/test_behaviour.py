@@ -26,7 +26,7 @@ from clx.buffer.reservoir import Reservoir
 from clx.buffer.ring import Ring
 from clx.data.synthetic import Synthetic
 from clx.logger.base import Evaluated, Event
-from clx.loop.run import resume, state
+from clx.loop.checkpoints import resume, state
 from clx.loop.trainer import Trainer
 from clx.model.dynamic import as_multitask
 from clx.model.head.incremental import IncrementalClassifier

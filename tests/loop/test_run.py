@@ -15,7 +15,8 @@ import torch
 from clx.benchmark.split import Split
 from clx.buffer.reservoir import Reservoir
 from clx.logger.base import Event, ExperienceDone
-from clx.loop.run import resume, run
+from clx.loop.checkpoints import resume
+from clx.loop.run import run
 from clx.loop.trainer import Trainer
 from clx.metric.summary import METRICS
 from clx.regularizer.ewc_online import EWCOnline
@@ -70,7 +71,7 @@ def start(
     store.begin({"seed": 4}, {"device": "cpu"}, saved and saved["written"])
     trainer.loggers = [store, Interrupting(stop_after)]
     try:
-        config = {"trainer": {"eval_every": 0, "checkpoint_every": 1} | options}
+        config = {"trainer": {"eval_every": 0, "checkpoint_every": "experience"} | options}
         result = run(benchmark, trainer, store, title="tiny", config=config, stopping=stopping)
         store.finish(result)
     finally:
@@ -172,6 +173,7 @@ def check_same_bits(make_parts: Callable[..., Parts], folder: Path, *, extras: b
         assert found[key] == expected[key]
     assert torch.equal(torch.get_rng_state(), random)
     saved = [checkpoint.load(at) for at in folders]
+    assert saved[0].pop("data") == saved[1].pop("data") == whole[0].digest()
     for state in saved:
         for clock in ("train_seconds", "eval_seconds"):
             state["counters"].pop(clock)
@@ -181,13 +183,38 @@ def check_same_bits(make_parts: Callable[..., Parts], folder: Path, *, extras: b
     return stopped[1]
 
 
-def test_checkpoints_every_few_experiences(tmp_path: Path, make_parts: Callable[..., Parts]) -> None:
-    """Every 2: none after the first, one after the second, and one at the end."""
-    saved = []
-    for after in (1, 2, 3):
-        folder = tmp_path / str(after)
-        with pytest.raises(KeyboardInterrupt):
-            start(make_parts(), folder, stop_after=after, checkpoint_every=2)
-        state = checkpoint.load(folder)
-        saved.append(None if state is None else state["counters"]["finished"])
-    assert saved == [None, 2, 3]
+class Watching(Counting):
+    """Never stops; notes where the last checkpoint stands: (experiences finished, step), None = nowhere."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(0)
+        self.folder, self.seen = folder, [None]
+
+    def __call__(self) -> bool:
+        state = checkpoint.load(self.folder)
+        at = state and (state["counters"]["finished"], state["counters"]["total_step"])
+        if at != self.seen[-1]:
+            self.seen.append(at)
+        return False
+
+
+@pytest.mark.parametrize(
+    ("every", "seen"),
+    [
+        ("auto", []),  # never 30 s
+        ("experience", [(1, 8), (2, 16)]),
+        ("0.0001s", [(0, n) for n in range(1, 9)] + [(1, n) for n in range(8, 17)] + [(2, n) for n in range(16, 25)]),
+        ("3", [(1, 12), (2, 24)]),
+        ("1h", []),
+    ],
+)
+def test_checkpoints_when_they_are_due(
+    every: str, seen: list[tuple[int, int]], tmp_path: Path, make_parts: Callable[..., Parts]
+) -> None:
+    """Three experiences of two epochs of 4 steps: 24 steps. The last one, at the end, comes after the last question."""
+    watching = Watching(tmp_path)
+    start(make_parts(), tmp_path, stopping=watching, checkpoint_every=every)
+    assert watching.seen == [None, *seen]
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    assert (state["counters"]["finished"], state["counters"]["total_step"]) == (3, 24)

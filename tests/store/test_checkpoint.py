@@ -55,6 +55,9 @@ def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path: Path, damage
     before, last = files(tmp_path)
     last.write_bytes(damage(last.read_bytes()))
     assert number(tmp_path) == (1, ["damaged"])
+    assert len(files(tmp_path)) == 2
+    assert checkpoint.load(tmp_path, lambda text: None, discard=True) is not None
+    assert files(tmp_path) == [before]  # the next one is kept beside a whole one
     before.write_bytes(damage(before.read_bytes()))
     with pytest.raises(ValueError, match=r"rerun=true starts again$"):
         checkpoint.load(tmp_path, lambda text: None)
@@ -79,3 +82,11 @@ def test_nothing_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(ValueError, match="cannot be loaded"):
             checkpoint.load(tmp_path)
     assert not Path("exploded").exists()
+
+
+def test_one_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 1)
+        checkpoint.save(tmp_path, state(0))
+    with pytest.raises(ValueError, match=r"was written by another version of clx; rerun=true starts again$"):
+        checkpoint.load(tmp_path)
