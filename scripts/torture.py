@@ -209,6 +209,8 @@ def main() -> int:
     """Print a table by strategy, one by fault, one by moment, and each problem."""
     args = arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if args.folder is not None:
+        Path(args.folder).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="clx-torture-", dir=args.folder)).resolve()
     begun = time.monotonic()
     try:
