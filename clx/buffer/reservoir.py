@@ -19,12 +19,14 @@ class Reservoir(StreamingBuffer):
         self.num_seen = 0
 
     def place(self, batch: Batch) -> dict[int, int]:
-        position = self.num_seen + torch.arange(len(batch), dtype=torch.float64)
-        uniform = torch.rand(len(batch), generator=self.draw, dtype=torch.float64)
-        slot = torch.where(position < self.capacity, position, (uniform * (position + 1)).floor()).long()
+        first = self.num_seen
         self.num_seen += len(batch)
-        stays = (slot < self.capacity).nonzero().squeeze(1)
-        return dict(zip(slot[stays].tolist(), stays.tolist(), strict=True))  # of two in one slot, the later stays
+        uniform = torch.rand(len(batch), generator=self.draw, dtype=torch.float64)
+        # The sample at position n of the stream, counted from 1, goes to any of n slots, if that is one of ours.
+        slots = (uniform * torch.arange(first + 1, self.num_seen + 1, dtype=torch.float64)).long().tolist()
+        for position in range(min(self.capacity - first, len(batch))):
+            slots[position] = first + position  # until all are filled, in order
+        return {slot: n for n, slot in enumerate(slots) if slot < self.capacity}  # of two in one slot, the later stays
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"num_seen": self.num_seen}
