@@ -80,7 +80,8 @@ class Samples:
 
     def take(self, index: Tensor) -> Tensor:
         """The inputs [B, ...] at positions index [B]."""
-        return self.data[index if self.rows is None else self.rows[index]]
+        # index_select: several times as fast as data[index] for rows of bytes.
+        return self.data.index_select(0, index if self.rows is None else self.rows.index_select(0, index))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -90,6 +91,8 @@ class Samples:
             index = torch.arange(len(self), device=self.y.device)[index]
         elif index.dtype == torch.bool:
             index = index.nonzero().squeeze(1)
+        else:
+            index = torch.where(index < 0, index + len(self), index)
         return Samples(self.data, self.y[index], self.t[index], index if self.rows is None else self.rows[index])
 
     def __add__(self, other: Samples) -> Samples:

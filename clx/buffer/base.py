@@ -54,7 +54,7 @@ class Buffer:
             nothing = torch.empty(0, dtype=torch.int64, device=self.device)
             return Batch(nothing.float(), nothing, nothing)
         index = torch.randperm(self.size, generator=self.draw)[:count]
-        picked = {name: values[index].to(self.device) for name, values in self.rows.items()}
+        picked = {name: values.index_select(0, index).to(self.device) for name, values in self.rows.items()}
         raw, y, t = (picked.pop(name) for name in ("raw", "y", "t"))
         return Batch(self.transform(raw), y, t, raw, fields=picked)
 
@@ -136,7 +136,7 @@ class StreamingBuffer(Buffer, ABC):
         if placed:
             slots, chosen = torch.tensor(list(placed)), torch.tensor(list(placed.values()), device=batch.y.device)
             values = {"raw": batch.raw, "y": batch.y, "t": batch.t, **fields}
-            self.write(slots, **{name: value[chosen] for name, value in values.items()})
+            self.write(slots, **{name: value.index_select(0, chosen) for name, value in values.items()})
 
 
 class SelectingBuffer(Buffer, ABC):

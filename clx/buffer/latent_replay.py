@@ -46,7 +46,7 @@ class LatentReplay(Buffer):
             for number in passes
         ]
         index = torch.cat(orders)[positions - first * self.size]
-        picked = {name: values[index].to(self.device) for name, values in self.rows.items()}
+        picked = {name: values.index_select(0, index).to(self.device) for name, values in self.rows.items()}
         return Batch(self.transform(picked["raw"]), picked["y"], picked["t"], picked["raw"])
 
     def state_dict(self) -> dict[str, object]:

@@ -142,7 +142,7 @@ def describe(
 ) -> dict[str, Any]:
     """What a user of the file must know: how an image becomes x, what the columns of the scores mean."""
     benchmark, transform = built.benchmark, built.benchmark.transform.eval
-    scale, shift = transform.scale.flatten(), transform.shift.flatten()
+    scale, shift = (torch.as_tensor(constant).flatten() for constant in (transform.scale, transform.shift))
     pairs = {
         (column, label)
         for group, columns in zip(benchmark.groups, benchmark.columns, strict=True)

@@ -30,6 +30,6 @@ def batches(
     for number, part in enumerate(order.split(batch_size)):
         index = part.to(home)
         raw = samples.take(index).to(device, non_blocking=True)
-        y, t = samples.y[index].to(device), samples.t[index].to(device)
+        y, t = samples.y.index_select(0, index).to(device), samples.t.index_select(0, index).to(device)
         now = Clock(clock.experience, clock.phase, clock.epoch, clock.step + number, clock.steps)
         yield Batch(transform(raw), y, t, raw, index, now)

@@ -45,8 +45,8 @@ class ToInput:
         mean, std = ([sum(m) / len(m)] if gray else m for m in (mean, std))
         self.gray = gray
         # (raw / 255 - mean) / std as one multiplication and one addition
-        self.scale = torch.tensor([1 / (255 * s) for s in std]).view(-1, 1, 1)
-        self.shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
+        scale, shift = [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+        self.scale, self.shift = _constant(scale), _constant(shift)
         top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
         self.padding = (left, self.size[1] - width - left, top, self.size[0] - height - top)
 
@@ -57,7 +57,8 @@ class ToInput:
 
     def to(self, device: torch.device) -> ToInput:
         """Move the constants to the device of the batches to come."""
-        self.scale, self.shift = self.scale.to(device), self.shift.to(device)
+        if isinstance(self.scale, Tensor) and isinstance(self.shift, Tensor):
+            self.scale, self.shift = self.scale.to(device), self.shift.to(device)
         return self
 
     def __call__(self, raw: Tensor) -> Tensor:
@@ -66,7 +67,13 @@ class ToInput:
         x = raw.to(torch.float32)
         if self.gray:
             x = x.mean(1, keepdim=True)
-        x = torch.addcmul(self.shift, x, self.scale)
+        # In place where the copy is ours: several times as fast as one addcmul with constants that are broadcast.
+        x = (x * self.scale if x is raw else x.mul_(self.scale)).add_(self.shift)
         if self.resize == "interpolate" and tuple(x.shape[2:]) != self.size:
             x = functional.interpolate(x, self.size, mode="bilinear", antialias=True)
         return x.expand(-1, self.channels, -1, -1) if x.shape[1] != self.channels else x
+
+
+def _constant(values: list[float]) -> Tensor | float:
+    """[C, 1, 1], or a number for a single channel."""
+    return values[0] if len(values) == 1 else torch.tensor(values).view(-1, 1, 1)
