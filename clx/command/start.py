@@ -79,6 +79,8 @@ def _changed(stored: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         cfg = OmegaConf.merge(OmegaConf.structured(RunConfig), stored)
         for override in parsed:
             key = override.key_or_group
+            if override.is_sweep_override():
+                raise Mistake(f"{override.input_line}: one run takes one value; write a list as [A,B]")
             node = any(name.startswith(f"{key}.") for name in known)
             if node or (key not in known and not override.is_add()):
                 problem = "a group cannot be chosen anew with --from; change single values" if node else "no such key"
