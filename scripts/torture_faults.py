@@ -113,7 +113,8 @@ def rival(run: Run, rng: Random) -> bool:
 def _one_after_the_other(run: Run, both: list[Process]) -> bool:
     codes = sorted(process.finish() for process in both)
     said = [process.said() for process in both]
-    if codes not in ([0, 0], [0, 2]) or (codes == [0, 0] and sum("already finished" in text for text in said) != 1):
+    # Both where an earlier process had finished it.
+    if codes not in ([0, 0], [0, 2]) or (codes == [0, 0] and not any("already finished" in text for text in said)):
         run.problem(f"two rivals: exit codes {codes}: {said}"[:600])
     return run.finished(min(both, key=lambda process: process.finish()))
 
