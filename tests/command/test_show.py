@@ -12,8 +12,8 @@ import yaml
 
 from clx.cli import VERBS, main
 from clx.command.help import COMMANDS, complete
-from clx.store.printable import printable
 from clx.store.diff import ABSENT, differing, narrowed, parting
+from clx.store.printable import printable
 from clx.store.reason import apart
 
 HEADER = "step,experience,phase,epoch,name,value\r\n"
