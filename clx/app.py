@@ -251,7 +251,8 @@ def _set_deterministic(wanted: bool) -> None:
 
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted)
+    if torch.are_deterministic_algorithms_enabled() != wanted:  # the call imports torch's compiler
+        torch.use_deterministic_algorithms(wanted)
     torch.backends.cudnn.benchmark = False
 
 

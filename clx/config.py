@@ -66,8 +66,9 @@ class TrainerConfig:
     optimizer_state: str = MISSING
     max_steps: int | None = MISSING
     clip_norm: float | None = MISSING
-    on_nonfinite: str = MISSING
-    deterministic: bool = MISSING
+    # Newer than some stored configurations, which have none of these keys.
+    on_nonfinite: str = "stop"
+    deterministic: bool = False
 
 
 @dataclass
