@@ -49,7 +49,8 @@ class Evaluator:
         """
         num_columns = 1 + max(known_classes, default=-1)
         trained = [known_tasks is None or tasks <= set(known_tasks) for tasks in self.tasks]
-        columns_there = [set(columns) <= set(known_classes) for columns in self.classes]
+        known = set(known_classes)
+        columns_there = [known.issuperset(columns) for columns in self.classes]
         measurable = torch.tensor([a and b for a, b in zip(trained, columns_there, strict=True)])
         keep = measurable[self.owner].nonzero().squeeze(1)
         samples, owner, device = self.samples[keep], self.owner[keep], strategy.device
