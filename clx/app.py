@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import traceback
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 import clx.folder  # noqa: F401 - its resolver names the folders, in every process that runs a job
 from clx.build import Built, build, loggers
 from clx.config import Conflict, Mistake, Occupied, plain
+from clx.loop.course import Fitting, alone
 from clx.runtime.machine import claim_gpu
 from clx.runtime.signals import Stop, terminable
 from clx.store.files import read_json, read_yaml
@@ -58,17 +60,20 @@ def execute(config: dict[str, Any], folder: Path) -> int:
     store = RunStore(folder)
     with terminable() as stop:
         try:
-            return _guarded(config, store, stop)
+            return alone(course(config, store, stop))
         finally:
             store.close()
             stop.hand_on()  # to a launcher, which queues the job again; the folder is nobody's by then
 
 
-def _guarded(config: dict[str, Any], store: RunStore, stop: Stop) -> int:
+def course(
+    config: dict[str, Any], store: RunStore, stop: Stop, ensemble: Sequence[int] = ()
+) -> Generator[Fitting, None, int]:
+    """The run, with a halt before each phase is fitted; returns the exit code. ensemble: seeds trained with it."""
     folder = store.folder
     try:
         store.claim()
-        return _execute(config, store, stop)
+        return (yield from _execute(config, store, stop, ensemble))
     except BlockingIOError:
         _say(_who(folder))
         return MISTAKEN
@@ -111,7 +116,9 @@ def _failed(store: RunStore, reason: str) -> int:
     return FAILED
 
 
-def _execute(config: dict[str, Any], store: RunStore, stop: Stop) -> int:
+def _execute(
+    config: dict[str, Any], store: RunStore, stop: Stop, ensemble: Sequence[int]
+) -> Generator[Fitting, None, int]:
     folder = store.folder
     refuse_another(config, folder)
     status = read_status(folder)
@@ -119,18 +126,21 @@ def _execute(config: dict[str, Any], store: RunStore, stop: Stop) -> int:
         accuracy = read_json(folder / "result.json")["metrics"]["average_accuracy"]
         print(f"already finished: average accuracy {_number(accuracy)}, {folder}\nrerun=true runs it again")
         return FINISHED
+    refuse_ensemble(config)
     store.status("running")
     check(config)
     _set_threads(config["trainer"]["num_threads"])
     _set_deterministic(config["trainer"]["deterministic"])
-    result = _run(config, build(config), store, stop)
+    result = yield from _run(config, build(config), store, stop, ensemble)
     store.finish(result)
     with contextlib.suppress(BrokenPipeError):  # whoever read along has gone; the run is finished all the same
         print(f"average accuracy {_number(result['metrics']['average_accuracy'])}   {folder}", flush=True)
     return FINISHED
 
 
-def _run(config: dict[str, Any], built: Built, store: RunStore, stop: Stop) -> dict[str, Any]:
+def _run(
+    config: dict[str, Any], built: Built, store: RunStore, stop: Stop, ensemble: Sequence[int]
+) -> Generator[Fitting, None, dict[str, Any]]:
     from clx.loop import run as runs  # noqa: PLC0415 - torch
     from clx.loop.checkpoints import resume  # noqa: PLC0415 - torch
     from clx.store import checkpoint  # noqa: PLC0415 - torch
@@ -151,14 +161,17 @@ def _run(config: dict[str, Any], built: Built, store: RunStore, stop: Stop) -> d
             )
         resume(benchmark, trainer, saved)
     # rerun asks for one more run of this command; stored, it would ask for ever
-    store.begin(config | {"rerun": False}, _environment(config, built, data), saved and saved["written"])
+    environment = _environment(config, built, data) | ({"ensemble": list(ensemble)} if ensemble else {})
+    store.begin(config | {"rerun": False}, environment, saved and saved["written"])
     trainer.loggers = [store]
     with contextlib.ExitStack() as closing:
         for logger in loggers(config):
             closing.callback(logger.close)  # each, whatever happens to the others
             trainer.loggers.append(logger)
         stop.listening = True
-        result = runs.run(benchmark, trainer, store, title=title, config=config, stopping=stop, asked=stop.asked)
+        result = yield from runs.course(
+            benchmark, trainer, store, title=title, config=config, stopping=stop, asked=stop.asked
+        )
         stop.listening = False
     names = {"benchmark": choices["benchmark"], "strategy": choices["strategy"], "seed": config["seed"]}
     return {"schema": SCHEMA, **names, "evaluated_on": config["trainer"]["evaluate_on"], **result}
@@ -193,6 +206,17 @@ def load_data(benchmark: Any) -> None:
         benchmark.load()
     except (OSError, ValueError) as error:
         raise Mistake(f"benchmark.data: {error}") from error
+
+
+def refuse_ensemble(config: dict[str, Any]) -> None:
+    """Raise Mistake where a configuration asks for several runs: the command that can has made them single ones."""
+    seeds = config["trainer"].get("ensemble")
+    if seeds is not None:
+        shown = ",".join(map(str, seeds))
+        raise Mistake(
+            f"trainer.ensemble=[{shown}]: is for one plain command, without -m and --from; with -m, seed={shown} "
+            "trains one run for each seed"
+        )
 
 
 def refuse_running(folder: Path) -> None:

@@ -27,7 +27,7 @@ def make_data(config: Mapping[str, Any]) -> Any:
 
 
 # Keys of `trainer` that are no concern of the Trainer, which knows neither folders nor what a stream is made of.
-OF_THE_RUN = ("checkpoint_every", "num_threads", "deterministic", "evaluate_on", "validate_only_first")
+OF_THE_RUN = ("checkpoint_every", "num_threads", "deterministic", "ensemble", "evaluate_on", "validate_only_first")
 
 
 @dataclass(frozen=True)

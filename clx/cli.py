@@ -92,9 +92,15 @@ def run(arguments: Sequence[str]) -> int:
         check_hydra(jobs.showable(args.overrides, folders, args.package, resolved=args.resolve))
         return _hydra(arguments)
     if not args.multirun:
+        from clx.sweep import ensemble  # noqa: PLC0415
         from clx.sweep.launch import alone  # noqa: PLC0415
 
-        return alone(jobs.prepare(args.overrides, folders), jobs.composed(args.overrides, folders))
+        cfg = jobs.composed(args.overrides, folders)
+        seeds = ensemble.seeds(cfg)
+        if seeds is not None:
+            check_hydra(cfg)
+            return ensemble.run(seeds, args.overrides, folders)
+        return alone(jobs.prepare(args.overrides, folders), cfg)
     from clx import sweep  # noqa: PLC0415
 
     code = sweep.run(args.overrides, folders)

@@ -69,6 +69,7 @@ class TrainerConfig:
     # Newer than some stored configurations, which have none of these keys.
     on_nonfinite: str = "stop"
     deterministic: bool = False
+    ensemble: list[int] | None = None
 
 
 @dataclass

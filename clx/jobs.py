@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 import clx.folder  # noqa: F401 - its resolver names the folders
-from clx.app import load_data, refuse_another, refuse_running
+from clx.app import load_data, refuse_another, refuse_ensemble, refuse_running
 from clx.build import build
 from clx.config import Conflict, Mistake, compose, first_line, loader, plain
 from clx.store.run import read_status
@@ -83,21 +84,35 @@ def grid(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[str]) -> l
         raise Mistake(diagnose(overrides, folders, error)) from error
     if not expanded:
         raise Mistake(f"{' '.join(own)}: stands for no run; a glob(...) in it matches no option")
+    count = len(expanded)
     jobs = []
-    shown = sys.stderr.isatty() and len(expanded) >= MANY
+    for number, typed in enumerate(expanded):  # all of them before the first is built: a typo is found at once
+        with _naming(f"job {number + 1} of {count} ({' '.join(typed)})"):
+            jobs.append(_composed_job(typed, folders, of_hydra, grid=True))
+    shown = sys.stderr.isatty() and count >= MANY
     console = Console(stderr=True)
-    for number, typed in enumerate(track(expanded, "checking", console=console, transient=True, disable=not shown)):
-        try:
-            jobs.append(prepare(typed, folders, of_hydra, grid=True))
-        except Mistake as mistake:
-            raise Mistake(f"job {number + 1} of {len(expanded)} ({' '.join(typed)}): {mistake}") from mistake
+    for number, job in enumerate(track(jobs, "checking", console=console, transient=True, disable=not shown)):
+        with _naming(f"job {number + 1} of {count} ({' '.join(job.overrides)})"):
+            check_job(job, grid=True)
     return jobs
+
+
+@contextlib.contextmanager
+def _naming(job: str) -> Iterator[None]:
+    try:
+        yield
+    except Mistake as mistake:
+        raise Mistake(f"{job}: {mistake}") from mistake
 
 
 def prepare(
     overrides: Sequence[str], folders: Sequence[str], of_hydra: Sequence[str] = (), *, grid: bool = False
 ) -> Job:
     """Compose, check and build one job without training it; grid: one of a sweep. Raises Mistake."""
+    return check_job(_composed_job(overrides, folders, of_hydra, grid=grid), grid=grid)
+
+
+def _composed_job(overrides: Sequence[str], folders: Sequence[str], of_hydra: Sequence[str], *, grid: bool) -> Job:
     cfg = composed([*overrides, *of_hydra], folders)
     try:
         config = plain(cfg)
@@ -108,8 +123,7 @@ def prepare(
         raise Mistake("hydra.mode=MULTIRUN: to sweep, type -m instead")
     if not place[-1].strip():
         raise Mistake(f"{'hydra.sweep.subdir' if grid else 'hydra.run.dir'}={place[-1]!r}: must name a folder")
-    job = Job(list(overrides), config, Path(*place))
-    return check_job(job, grid=grid)
+    return Job(list(overrides), config, Path(*place))
 
 
 def composed(overrides: Sequence[str], folders: Sequence[str]) -> DictConfig:
@@ -139,6 +153,7 @@ def showable(
 
 def check_job(job: Job, *, grid: bool = False) -> Job:
     """The job again, checked; one that is finished already needs no check."""
+    refuse_ensemble(job.config)
     if not grid:  # in a sweep the others go on; that job says so when its turn comes
         refuse_running(job.folder)
         refuse_another(job.config, job.folder)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from clx.data.batches import batches
 from clx.logger.base import StepDone
 from clx.loop.meter import Meter
 from clx.loop.optimizer_memory import OptimizerMemory
-from clx.loop.step import Settings, Step
+from clx.loop.step import Settings, Step, check_weights
 from clx.regularizer.base import Regularizer
 from clx.runtime import seed as seeding
 from clx.runtime.call import call_offering
@@ -23,15 +24,50 @@ LOG_EVERY = 50  # steps between two StepDone events
 Position = dict[str, Any]  # where a phase stands: epoch, step, samples, and the states of what lives as long as it does
 
 
+def nothing(*_: Any) -> None:
+    """A hook that nobody has set."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a phase is: epochs as asked for, samples of a batch, steps of an epoch, steps of the whole phase."""
+
+    epochs: int
+    batch_size: int
+    per_epoch: int
+    steps: int
+
+    @classmethod
+    def of(cls, phase: Phase, settings: Settings) -> Plan:
+        """The plan of a phase that has samples."""
+        epochs = settings.epochs if phase.epochs is None else phase.epochs
+        batch_size = phase.batch_size or settings.batch_size
+        per_epoch = -(-len(phase.data) // batch_size)
+        return cls(epochs, batch_size, per_epoch, min(epochs * per_epoch, settings.max_steps or epochs * per_epoch))
+
+    @property
+    def passes(self) -> int:
+        """Epochs that are begun."""
+        return -(-self.steps // self.per_epoch)
+
+    def clock(self, experience: int, phase: str, epoch: int) -> Clock:
+        """Of the epoch's first step."""
+        return Clock(experience, phase, epoch, epoch * self.per_epoch, self.steps)
+
+    def ends_epoch(self, done: int) -> bool:
+        """Whether an epoch, or the phase, is over after that many steps."""
+        return done % self.per_epoch == 0 or done == self.steps
+
+
 @dataclass(kw_only=True)
 class Hooks:
     """Whom a phase calls back: after some steps, after each step, after each epoch; stop() is asked each step, and
     due(ended), whether pause(position) wants to hear now where the phase stands; ended: an epoch, with that step."""
 
     on_event: Callable[[StepDone], None]
-    after_step: Callable[[], None]
-    after_epoch: Callable[[int], None]
     stop: Callable[[], bool]
+    after_step: Callable[[], None] = nothing
+    after_epoch: Callable[[int], None] = nothing
     due: Callable[[bool], bool] = lambda _: False
     pause: Callable[[Position], None] = lambda _: None
     total_step: int = 0  # steps of the run so far; fit counts on
@@ -55,20 +91,17 @@ def fit(
     """
     if not len(phase.data):
         return 0
-    epochs = settings.epochs if phase.epochs is None else phase.epochs
-    batch_size = phase.batch_size or settings.batch_size
-    per_epoch = -(-len(phase.data) // batch_size)
-    steps = min(epochs * per_epoch, settings.max_steps or epochs * per_epoch)
-    optimizer, scheduler = _optimizer(strategy, experience, phase, settings, epochs, steps)
+    plan = Plan.of(phase, settings)
+    optimizer, scheduler = make_optimizer(parameter_groups(strategy, experience, phase), phase, settings, plan)
     if memory is not None and optimizer is not None and position is None:
         memory.restore(phase.name, optimizer, strategy)
-    step = Step(strategy, _active(regularizers, phase), phase, optimizer, settings)
+    step = Step(strategy, active(regularizers, phase), phase, optimizer, settings)
     meter = Meter()
-    first, done, count = _go_on(position, meter, optimizer, scheduler)
-    for epoch in range(first, -(-steps // per_epoch)):
+    first, done, count = go_on(position, meter, optimizer, scheduler)
+    for epoch in range(first, plan.passes):
         strategy.train()
-        clock = Clock(experience.index, phase.name, epoch, epoch * per_epoch, steps)
-        for batch in _epoch(strategy, phase, batch_size, settings.seed, clock, skip=done - epoch * per_epoch):
+        clock = plan.clock(experience.index, phase.name, epoch)
+        for batch in epoch_batches(strategy, phase, plan, settings.seed, clock, skip=done - clock.step):
             objective = step(batch)
             hooks.skipped_steps += step.skipped
             meter.add(batch.clock.step, step.terms)
@@ -76,12 +109,12 @@ def fit(
             hooks.total_step += 1
             done = batch.clock.step + 1
             hooks.after_step()
-            ended = done % per_epoch == 0 or done == steps
+            ended = plan.ends_epoch(done)
             if ended or done % LOG_EVERY == 0:
-                hooks.on_event(meter.event(batch, objective, epochs, hooks.total_step))
+                hooks.on_event(meter.event(batch, objective, plan.epochs, hooks.total_step))
             if hooks.due(ended):
                 meter.check(batch.clock)  # nobody goes on from a loss that was not finite
-                hooks.pause(_position(epoch, done, count, meter, optimizer, scheduler))
+                hooks.pause(stand(epoch, done, count, meter, optimizer, scheduler))
             if hooks.stop():
                 break
         if scheduler is not None:
@@ -89,32 +122,38 @@ def fit(
         if hooks.stop():
             break
         hooks.after_epoch(epoch)
-    step.check_weights(f"experience {experience.index}, phase {phase.name}")
+    check_weights(strategy, f"experience {experience.index}, phase {phase.name}")
     if memory is not None and optimizer is not None:
         memory.save(phase.name, optimizer, strategy)
     return count
 
 
-def _optimizer(
-    strategy: Finetune, experience: Experience, phase: Phase, settings: Settings, epochs: int, steps: int
-) -> tuple[torch.optim.Optimizer | None, Any]:
+def parameter_groups(strategy: Finetune, experience: Experience, phase: Phase) -> list[dict[str, Any]]:
+    """What the phase's optimizer is given, groups without a parameter left out."""
     groups = phase.parameters if phase.parameters is not None else strategy.get_parameters(experience)
-    groups = [group for group in (dict(g, params=list(g["params"])) for g in groups) if group["params"]]
+    return [group for group in (dict(g, params=list(g["params"])) for g in groups) if group["params"]]
+
+
+def make_optimizer(
+    groups: list[dict[str, Any]], phase: Phase, settings: Settings, plan: Plan
+) -> tuple[torch.optim.Optimizer | None, Any]:
+    """The phase's optimizer and scheduler; None where there is none."""
     if not groups:  # closed-form methods have nothing to descend on
         return None, None
     optimizer = (phase.optimizer or settings.optimizer)(groups)
     build = phase.scheduler or settings.scheduler
     if build is None:
         return optimizer, None
-    return optimizer, call_offering(build, optimizer, T_max=epochs, epochs=epochs, steps=steps)
+    return optimizer, call_offering(build, optimizer, T_max=plan.epochs, epochs=plan.epochs, steps=plan.steps)
 
 
-def _active(regularizers: Mapping[str, Regularizer], phase: Phase) -> dict[str, Regularizer]:
+def active(regularizers: Mapping[str, Regularizer], phase: Phase) -> dict[str, Regularizer]:
+    """Those that take part in the phase."""
     regularize = phase.regularize if phase.regularize is not None else phase.observe is None
     return {name: r for name, r in regularizers.items() if r.weight > 0} if regularize else {}
 
 
-def _go_on(position: Position | None, meter: Meter, optimizer: Any, scheduler: Any) -> tuple[int, int, int]:
+def go_on(position: Position | None, meter: Meter, optimizer: Any, scheduler: Any) -> tuple[int, int, int]:
     """Epoch, step and samples to go on from."""
     if position is None:
         return 0, 0, 0
@@ -125,7 +164,8 @@ def _go_on(position: Position | None, meter: Meter, optimizer: Any, scheduler: A
     return position["epoch"], position["step"], position["samples"]
 
 
-def _position(epoch: int, done: int, count: int, meter: Meter, optimizer: Any, scheduler: Any) -> Position:
+def stand(epoch: int, done: int, count: int, meter: Meter, optimizer: Any, scheduler: Any) -> Position:
+    """Where the phase stands after `done` steps and `count` samples."""
     return {
         "epoch": epoch,
         "step": done,
@@ -136,16 +176,23 @@ def _position(epoch: int, done: int, count: int, meter: Meter, optimizer: Any, s
     }
 
 
-def _epoch(
-    strategy: Finetune, phase: Phase, batch_size: int, seed: int, clock: Clock, *, skip: int = 0
+def epoch_batches(
+    strategy: Finetune, phase: Phase, plan: Plan, seed: int, clock: Clock, *, skip: int = 0
 ) -> Iterator[Batch]:
-    """The batches of one epoch, in an order that depends on (seed, experience, phase, epoch) alone, without the first
-    skip of them and those after the phase's last step."""
-    draw = seeding.generator("order", seed, clock.experience, clock.phase, clock.epoch)
-    order = torch.randperm(len(phase.data), generator=draw)
+    """The batches of one epoch, without the first skip of them."""
+    rest = epoch_order(phase, plan, seed, clock, skip=skip)
     transform = phase.transform or strategy.train_transform
-    rest = order[skip * batch_size : (clock.steps - clock.step) * batch_size]
     clock = replace(clock, step=clock.step + skip)
     return (
-        batches(phase.data, batch_size, transform, strategy.device, order=rest, clock=clock) if len(rest) else iter(())
+        batches(phase.data, plan.batch_size, transform, strategy.device, order=rest, clock=clock)
+        if len(rest)
+        else iter(())
     )
+
+
+def epoch_order(phase: Phase, plan: Plan, seed: int, clock: Clock, *, skip: int) -> Tensor:
+    """Positions of the epoch's samples, in an order that depends on (seed, experience, phase, epoch) alone, without
+    those of the first skip batches and those after the phase's last step. clock: of the epoch's first step."""
+    draw = seeding.generator("order", seed, clock.experience, clock.phase, clock.epoch)
+    order = torch.randperm(len(phase.data), generator=draw)
+    return order[skip * plan.batch_size : (clock.steps - clock.step) * plan.batch_size]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,24 @@ class Meter:
         """Go on from what state() gave."""
         self.steps = {name: list(steps) for name, steps in state["steps"].items()}
         self.values = {name: list(values.unbind()) for name, values in state["values"].items()}
+
+    @classmethod
+    def beside(cls, meters: Sequence[Meter]) -> Meter:
+        """Those of several runs as one, to which their terms are then added side by side, each [runs]."""
+        made = cls()
+        made.steps = meters[0].steps
+        made.values = {
+            name: list(torch.stack([torch.stack(meter.values[name]) for meter in meters], 1).unbind())
+            for name in meters[0].values
+        }
+        return made
+
+    def of(self, number: int) -> Meter:
+        """Of one of the runs whose terms were added side by side."""
+        own = Meter()
+        own.steps = {name: list(steps) for name, steps in self.steps.items()}
+        own.values = {name: list(torch.stack(values)[:, number].unbind()) for name, values in self.values.items()}
+        return own
 
     def check(self, clock: Clock) -> dict[str, float]:
         """The means since the last event. Raises FloatingPointError where a term was not finite, naming the first

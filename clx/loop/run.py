@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from clx.benchmark.stream import Benchmark
 from clx.logger.base import ExperienceDone, RunFinished, RunStarted
 from clx.loop.checkpoints import Checkpoints
+from clx.loop.course import Fitting, alone
 from clx.loop.trainer import Trainer
 from clx.metric.matrix import AccuracyMatrix, to_list, to_lists
 from clx.metric.summary import summary
@@ -16,7 +16,12 @@ from clx.runtime import device as devices
 from clx.store.run import RunStore
 
 
-def run(
+def run(benchmark: Benchmark, trainer: Trainer, store: RunStore, **options: Any) -> dict[str, Any]:
+    """Go through the course of a run by itself; arguments and result are those of course()."""
+    return alone(course(benchmark, trainer, store, **options))
+
+
+def course(
     benchmark: Benchmark,
     trainer: Trainer,
     store: RunStore,
@@ -25,7 +30,7 @@ def run(
     config: Mapping[str, Any],
     stopping: Callable[[], bool] = lambda: False,
     asked: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
+) -> Generator[Fitting, None, dict[str, Any]]:
     """Train and evaluate every experience that is still to come, and draw the pictures; returns the result.
 
     title: "benchmark/strategy", for people. config: the run's, whose trainer.eval_every (-1 = after the last
@@ -33,7 +38,7 @@ def run(
     says True, a checkpoint is written, and after stopping KeyboardInterrupt raised.
     """
     eval_every = config["trainer"]["eval_every"]
-    begun = time.perf_counter()
+    begun = trainer.clock()
     before = trainer.train_seconds + trainer.eval_seconds
     count, test = len(benchmark.train), benchmark.test
     trainer.attach(benchmark.transform)
@@ -48,7 +53,7 @@ def run(
         trainer.evaluate(test)
     for experience in benchmark.train[trainer.finished :]:
         seconds = trainer.train_seconds
-        trainer.train_experience(experience, test)
+        yield from trainer.course(experience, test)
         if eval_every >= 0 or trainer.finished == count:
             trainer.evaluate(test)
         checkpoints.experience_done(last=trainer.finished == count)
@@ -57,7 +62,7 @@ def run(
         checkpoints.stop_if_asked(last=trainer.finished == count)
     from clx.store.plot import plot_accuracy, plot_matrix  # noqa: PLC0415 - matplotlib, when training is over
 
-    result = _result(trainer, before + time.perf_counter() - begun)
+    result = _result(trainer, before + trainer.clock() - begun)
     plot_accuracy(trainer.matrix.plain, title, store.folder / "accuracy.png")
     plot_matrix(trainer.matrix.plain, title, store.folder / "matrix.png")
     trainer.emit(

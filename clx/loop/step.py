@@ -71,7 +71,7 @@ class Step:
         for parameter in self.parameters:
             parameter.grad = None
         if terms:
-            _total(terms).backward()
+            total(terms).backward()
         if self.may_skip and self._skip(terms, batch.clock):
             return objective
         strategy.after_backward(batch)
@@ -86,12 +86,6 @@ class Step:
             regularizer.after_step(strategy.model, batch)
         self.terms = terms
         return objective
-
-    def check_weights(self, after: str) -> None:
-        """Raise FloatingPointError where a weight has become infinite or not a number, whatever the loss was."""
-        broken = [name for name, p in self.strategy.named_parameters() if not bool(torch.isfinite(p).all())]
-        if broken:
-            raise FloatingPointError(f"{broken[0]} is not finite after {after}; {REMEDY}")
 
     def _skip(self, terms: Mapping[str, Tensor], clock: Clock) -> bool:
         """Whether this step is left out; its batch is then as if it had not come. Asks the device each time."""
@@ -118,6 +112,13 @@ class Step:
 REMEDY = "lower optimizer.lr or set trainer.clip_norm"
 
 
+def check_weights(strategy: Finetune, after: str) -> None:
+    """Raise FloatingPointError where a weight has become infinite or not a number, whatever the loss was."""
+    broken = [name for name, p in strategy.named_parameters() if not bool(torch.isfinite(p).all())]
+    if broken:
+        raise FloatingPointError(f"{broken[0]} is not finite after {after}; {REMEDY}")
+
+
 def not_finite(terms: Mapping[str, Tensor]) -> str:
     """All terms by name and value where one of them is not finite; else nothing."""
     values = {name: float(value.detach()) for name, value in terms.items()}
@@ -131,9 +132,10 @@ def where(clock: Clock) -> str:
     return f"experience {clock.experience}, phase {clock.phase}, epoch {clock.epoch}, step {clock.step}"
 
 
-def _total(terms: dict[str, Tensor]) -> Tensor:
+def total(terms: dict[str, Tensor]) -> Tensor:
+    """The sum of all terms."""
     values = iter(terms.values())
-    total = next(values)
+    summed = next(values)
     for value in values:
-        total = total + value
-    return total
+        summed = summed + value
+    return summed

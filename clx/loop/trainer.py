@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -11,8 +11,9 @@ import torch
 
 from clx.data.batches import batches
 from clx.logger.base import Evaluated, Event, Logger
+from clx.loop.course import Fitting, alone
 from clx.loop.evaluate import Evaluator
-from clx.loop.fit import Hooks, Position, fit
+from clx.loop.fit import Hooks, Position
 from clx.loop.optimizer_memory import OptimizerMemory
 from clx.loop.parts import copied, load_parts, parts
 from clx.loop.step import Settings
@@ -102,6 +103,7 @@ class Trainer:
         self.num_samples = 0  # trained on, repetitions counted
         self.train_seconds = 0.0
         self.eval_seconds = 0.0
+        self.clock: Callable[[], float] = time.perf_counter  # s; another where runs share a processor
         self.boundaries: list[dict[str, Any]] | None = None  # between phases; None = not kept
         self.replay: dict[str, Any] | None = None  # a checkpoint from inside the experience that comes next
         self.due: Callable[[bool], bool] = lambda _: False
@@ -175,7 +177,11 @@ class Trainer:
 
     def train_experience(self, experience: Experience, eval_stream: Any = None) -> None:
         """Everything of one experience but its final evaluation."""
-        self._begun = time.perf_counter() - self.eval_seconds
+        alone(self.course(experience, eval_stream))
+
+    def course(self, experience: Experience, eval_stream: Any = None) -> Generator[Fitting, None, None]:
+        """The same, with a halt before each phase is fitted."""
+        self._begun = self.clock() - self.eval_seconds
         self.grow(experience)
         replay, self.replay = self.replay, None
         self._boundary(replay, 0)
@@ -188,16 +194,11 @@ class Trainer:
                     assert replay is not None
                     load_parts(self, replay["parts"])
                 replay = None
-                self.num_samples += fit(
-                    self.strategy,
-                    dict(self.regularizers.items()),  # type: ignore[arg-type]  # ModuleDict forgets what it holds
-                    experience,
-                    phase,
-                    settings=self.settings,
-                    hooks=hooks,
-                    memory=self.memory,
-                    position=position,
+                fitting = Fitting(
+                    trainer=self, experience=experience, phase=phase, number=number, hooks=hooks, position=position
                 )
+                yield fitting
+                self.num_samples += fitting()
                 self.total_step, self.skipped_steps = hooks.total_step, hooks.skipped_steps
             self._boundary(replay, number + 1)
             if self._stop:
@@ -215,7 +216,7 @@ class Trainer:
 
     def seconds(self) -> float:
         """Spent on training so far, evaluation apart."""
-        inside = 0.0 if self._begun is None else time.perf_counter() - self._begun - self.eval_seconds
+        inside = 0.0 if self._begun is None else self.clock() - self._begun - self.eval_seconds
         return self.train_seconds + inside
 
     def _boundary(self, replay: Mapping[str, Any] | None, number: int) -> None:
@@ -243,7 +244,7 @@ class Trainer:
             logger.on(event)
 
     def _accuracies(self, stream: Any) -> tuple[list[float], list[float]]:
-        started = time.perf_counter()
+        started = self.clock()
         if self._evaluator is None or self._evaluator[0] is not stream:
             self._evaluator = (stream, Evaluator(stream, getattr(stream, "classes", None)))
         result = self._evaluator[1](
@@ -252,14 +253,12 @@ class Trainer:
             known_classes=self.known_classes,
             known_tasks=self.known_tasks if needs_task_labels(self.strategy.model) else None,
         )
-        self.eval_seconds += time.perf_counter() - started
+        self.eval_seconds += self.clock() - started
         return result
 
     def _hooks(self, eval_stream: Any) -> Hooks:
         hooks = Hooks(
             on_event=self.emit,
-            after_step=lambda: None,
-            after_epoch=lambda _: None,
             stop=lambda: self._stop,
             due=self.due,
             total_step=self.total_step,

@@ -39,6 +39,7 @@ class RunStore:
         self._rows: Any = None
         self._lock: Any = None
         self._place: os.stat_result | None = None
+        self.telling = True  # whether run.log takes what is logged: not what another run of this process says
 
     def claim(self) -> None:
         """Hold the folder until close(), or the end of the process however it comes.
@@ -88,6 +89,7 @@ class RunStore:
             self._rows.writerow(HEADER)
         self._handler = logging.FileHandler(self.folder / "run.log")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._handler.addFilter(lambda _: self.telling)
         log.addHandler(self._handler)
         log.setLevel(logging.INFO)
         self.status("running")

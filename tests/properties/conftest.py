@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import clx.sweep.launch
 import clx.sweep.search
 from clx.cli import main
 
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not into the folder of whoever runs the tests
 settings.register_profile(
     "clx",
     derandomize=True,  # the same examples every time
@@ -44,7 +46,6 @@ def reached(*_: Any, **__: Any) -> Any:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder in which the commands are typed; to reach execution is an error."""
     place = tmp_path_factory.mktemp("typed")
-    set_hypothesis_home_dir(tmp_path_factory.mktemp("hypothesis"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("CLX_DATA_ROOT", str(tmp_path_factory.mktemp("data")))
