@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from clx.data.batches import batches
 from clx.strategy.finetune import Finetune
@@ -23,6 +24,10 @@ class Evaluator:
         sets = list(stream)
         self.classes = [tuple(s.y.unique().tolist()) for s in sets] if classes is None else list(classes)
         self.tasks = [set(s.t.unique().tolist()) for s in sets]
+        counts = torch.tensor([len(columns) for columns in self.classes])
+        flat = torch.tensor([column for columns in self.classes for column in columns], dtype=torch.int64)
+        self.own = torch.zeros(len(sets), 1 + max(flat.tolist(), default=-1), dtype=torch.bool)  # [sets, columns]
+        self.own[torch.repeat_interleave(torch.arange(len(sets)), counts), flat] = True
         self.sizes = torch.tensor([len(s) for s in sets])
         self.owner = torch.repeat_interleave(torch.arange(len(sets)), self.sizes)  # [N] test set of each sample
         if all(s.data is sets[0].data for s in sets):
@@ -54,10 +59,7 @@ class Evaluator:
         measurable = torch.tensor([a and b for a, b in zip(trained, columns_there, strict=True)])
         keep = measurable[self.owner].nonzero().squeeze(1)
         samples, owner, device = self.samples[keep], self.owner[keep], strategy.device
-        own = torch.zeros(len(self.classes), num_columns, dtype=torch.bool)
-        for row, columns in enumerate(self.classes):
-            own[row, [c for c in columns if c < num_columns]] = True
-        own = own.to(device)
+        own = functional.pad(self.own, (0, num_columns - self.own.shape[1])).to(device)  # or cut
         hits = torch.zeros(2, len(self.classes), dtype=torch.int64, device=device)
         was_training = strategy.training
         strategy.eval()

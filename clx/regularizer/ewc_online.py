@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -47,34 +48,27 @@ class EWCOnline(QuadraticPenalty):
 
     def after_task(self, model: Model, experience: Experience, batches: Iterable[Batch]) -> None:
         fisher = self.fisher(model, batches, seeding.generator("fisher", self.seed, experience.index))
-        for (parameter, importance), (_, update) in zip(self.state("importance", model), fisher, strict=True):
-            assert importance.shape == parameter.shape
+        for importance, (_, update) in zip(self.held("importance")[1], fisher, strict=True):
             importance.mul_(self.decay).add_(update)
-        self.set_anchor(model)
+        self.set_anchor()
 
     def fisher(self, model: Model, batches: Iterable[Batch], draw: torch.Generator) -> list[tuple[str, Tensor]]:
         """(name, mean of squared per-sample gradients) for every trained parameter."""
-        total = {name: torch.zeros_like(p) for name, p in model.named_parameters() if name in self.names}
+        total = dict(zip(self.names, map(torch.zeros_like, self.held()[0]), strict=True))
+        loss = weighted_log_likelihood if self.labels == "exact" else negative_log_likelihood
         count = 0
         for batch in batches:
             count += len(batch)
-            for task in batch.t.unique().tolist():
-                self._accumulate(total, model, batch[batch.t == task], task, draw)
+            tasks = batch.t.unique().tolist()
+            for task in tasks:
+                part = batch if len(tasks) == 1 else batch[batch.t == task]
+                targets = part.y if self.labels == "empirical" else partial(self.classes, draw)
+                for name, squares in squared_gradients(model, part.x, targets, loss, task_label=task).items():
+                    total[name] += squares
         return [(name, values / count) for name, values in total.items()]
 
-    def _accumulate(
-        self, total: dict[str, Tensor], model: Model, batch: Batch, task: int, draw: torch.Generator
-    ) -> None:
-        loss = negative_log_likelihood
-        targets = [batch.y]
-        if self.labels != "empirical":
-            with torch.no_grad():
-                p = model(batch.x, task).softmax(1)
-            if self.labels == "sampled":
-                targets = [torch.multinomial(p.cpu(), 1, generator=draw).squeeze(1).to(p.device)]
-            else:
-                loss = weighted_log_likelihood
-                targets = [torch.full_like(batch.y, k) for k in range(p.shape[1])]
-        for target in targets:
-            for name, squares in squared_gradients(model, batch.x, target, loss, task_label=task).items():
-                total[name] += squares
+    def classes(self, draw: torch.Generator, logits: Tensor) -> list[Tensor]:
+        """One class of each sample, [B], drawn from what the logits [B, K] say; with labels = exact, each class."""
+        if self.labels == "exact":
+            return [torch.full((len(logits),), k, device=logits.device) for k in range(logits.shape[1])]
+        return [torch.multinomial(logits.softmax(1).cpu(), 1, generator=draw).squeeze(1).to(logits.device)]

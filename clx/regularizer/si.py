@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clx.model.base import Model
 from clx.regularizer.quadratic import QuadraticPenalty
-from clx.types import Batch, Experience
+from clx.types import Batch, Experience, Objective
 
 
 class SI(QuadraticPenalty):
@@ -28,49 +28,58 @@ class SI(QuadraticPenalty):
         if clip is not None and clip <= 0:
             raise ValueError(f"clip {clip} <= 0; null sets no limit")
         self.damping, self.clip, self.head = damping, clip, head
+        self.pull: list[Tensor] = []  # the penalty's gradient in this step
 
     @torch.no_grad()
     def adaptation(self, model: Model, experience: Experience) -> None:
         before = {name: getattr(self, f"anchor:{key}").shape for name, key in self.names.items()}
         super().adaptation(model, experience)
         if not self.head:
-            self.names = {name: key for name, key in self.names.items() if not name.startswith("classifier.")}
-        for name, parameter in model.named_parameters():
-            if name in self.names:
-                key = self.names[name]
-                anchor = getattr(self, f"anchor:{key}")
-                fresh = parameter.detach().clone()  # a new row's way begins where it was made
-                old = tuple(slice(size) for size in before.get(name, (0,) * parameter.dim()))
-                fresh[old] = anchor[old]
-                anchor.copy_(fresh)
-                self.register_buffer(f"path:{key}", torch.zeros_like(fresh))
-                self.register_buffer(f"previous:{key}", torch.zeros_like(fresh))
+            self.hold(model, [name for name in self.names if not name.startswith("classifier.")])
+        for (name, key), parameter, anchor in zip(self.names.items(), *self.held("anchor"), strict=True):
+            fresh = parameter.detach().clone()  # a new row's way begins where it was made
+            old = tuple(slice(size) for size in before.get(name, (0,) * parameter.dim()))
+            fresh[old] = anchor[old]
+            anchor.copy_(fresh)
+            self.register_buffer(f"path:{key}", torch.zeros_like(fresh))
+            self.register_buffer(f"previous:{key}", torch.zeros_like(fresh))
+
+    def penalty(self, model: Model, batch: Batch, objective: Objective) -> Tensor | None:
+        if not self.active:
+            return None
+        energy, *pull = self.springs()
+        # For after_step; where several runs are trained as one it is not of this run alone.
+        self.pull = pull if isinstance(self.held()[0][0], nn.Parameter) else []
+        return energy
 
     @torch.no_grad()
     def after_backward(self, model: Model, batch: Batch) -> None:
-        for parameter, previous in self._each(model, "previous"):
-            previous.copy_(parameter)
+        parameters, previous = self.held("previous")
+        torch._foreach_copy_(previous, parameters)
 
     @torch.no_grad()
     def after_step(self, model: Model, batch: Batch) -> None:
-        for parameter, previous, path, importance, anchor in self._each(
-            model, "previous", "path", "importance", "anchor"
-        ):
-            if parameter.grad is None:
-                continue
-            own = self.weight * importance * (previous - anchor) if self.active else 0
-            path.sub_((parameter.grad - own) * (parameter - previous))
+        parameters, *beside = self.held("previous", "path", "importance", "anchor")
+        # A parameter that the objective did not reach stayed where it was.
+        reached = {n: parameter.grad for n, parameter in enumerate(parameters) if parameter.grad is not None}
+        if not reached:
+            return
+        rows, gradients = list(reached), tuple(reached.values())
+        parameters, previous, path, importance, anchor = ([kind[n] for n in rows] for kind in (parameters, *beside))
+        if self.active:  # the loss's gradient alone, without this penalty's
+            if self.pull:
+                pull = [self.pull[n] for n in rows]
+            else:
+                pull = torch._foreach_mul(torch._foreach_sub(previous, anchor), importance)
+            gradients = torch._foreach_sub(gradients, pull, alpha=self.weight)
+        torch._foreach_sub_(previous, parameters)  # the way, backwards: so the product is added
+        torch._foreach_addcmul_(path, gradients, previous)
 
     @torch.no_grad()
     def after_task(self, model: Model, experience: Experience, batches: Iterable[Batch]) -> None:
-        for parameter, path, importance, anchor in self._each(model, "path", "importance", "anchor"):
+        for parameter, path, importance, anchor in zip(*self.held("path", "importance", "anchor"), strict=True):
             importance.add_((path / ((parameter - anchor).square() + self.damping)).clamp(min=0))
             if self.clip is not None:
                 importance.clamp_(max=self.clip)
             path.zero_()
-        self.set_anchor(model)
-
-    def _each(self, model: Model, *kinds: str) -> Iterator[list[Tensor]]:
-        for name, parameter in model.named_parameters():
-            if name in self.names:
-                yield [parameter, *(getattr(self, f"{kind}:{self.names[name]}") for kind in kinds)]
+        self.set_anchor()

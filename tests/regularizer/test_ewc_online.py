@@ -164,7 +164,7 @@ def test_fishers_add_up_and_decay(decay: float, factor: float, make_model: Any) 
         experience = Experience(index=index, classes=(0, 1, 2))
         ewc.adaptation(model, experience)
         ewc.after_task(model, experience, iter(batches))
-    for (_, importance), fisher in zip(ewc.state("importance", model), once.values(), strict=True):
+    for importance, fisher in zip(ewc.held("importance")[1], once.values(), strict=True):
         torch.testing.assert_close(importance, factor * fisher)
 
 
@@ -181,7 +181,7 @@ def test_penalty_by_hand(make_linear: Any) -> None:
     ewc.adaptation(model, first)
     assert ewc.penalty(model, batch, Objective({})) is None
     ewc.after_task(model, first, iter([batch]))
-    weight, bias = (importance for _, importance in ewc.state("importance", model))
+    weight, bias = ewc.held("importance")[1]
     assert (weight.flatten().tolist(), bias.tolist()) == ([1.0, 1.0], [0.25, 0.25])
     model_adaptation(model, second)
     ewc.adaptation(model, second)
@@ -199,12 +199,10 @@ def test_importance_and_anchor_grow_with_the_head(make_benchmark: Any, make_mode
     experiences = make_benchmark().train
     trainer.train(experiences[:1])
     trained = {name: p.detach().clone() for name, p in model.named_parameters()}
-    before = [importance.clone() for _, importance in ewc.state("importance", model)]
+    before = [importance.clone() for importance in ewc.held("importance")[1]]
     trainer.grow(experiences[1])
     names = [name for name, _ in model.named_parameters()]
-    for name, (_, importance), (_, anchor), old in zip(
-        names, ewc.state("importance", model), ewc.state("anchor", model), before, strict=True
-    ):
+    for name, importance, anchor, old in zip(names, *ewc.held("importance", "anchor")[1:], before, strict=True):
         assert importance.shape == anchor.shape == model.get_parameter(name).shape
         rows = len(old)
         assert old.max() > 0

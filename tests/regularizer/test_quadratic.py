@@ -14,8 +14,8 @@ NOTHING = Batch(*torch.zeros(3, 1)), Objective({})
 FIRST, SECOND = Experience(index=0, classes=(0, 1)), Experience(index=1, classes=(2,), previous_classes=(0, 1))
 
 
-def fill(springs: QuadraticPenalty, kind: str, model: Any, *values: list[Any]) -> None:
-    for (_, tensor), value in zip(springs.state(kind, model), values, strict=True):
+def fill(springs: QuadraticPenalty, kind: str, *values: list[Any]) -> None:
+    for tensor, value in zip(springs.held(kind)[1], values, strict=True):
         tensor.copy_(torch.tensor(value))
 
 
@@ -26,8 +26,8 @@ def test_value_by_hand(make_linear: Any) -> None:
     """
     springs, model = QuadraticPenalty(7.0), make_linear([[1.0], [2.0]])
     springs.adaptation(model, Experience(index=1, classes=(0, 1)))
-    fill(springs, "importance", model, [[2.0], [3.0]], [10.0, 0.0])
-    fill(springs, "anchor", model, [[0.0], [4.0]], [1.0, 9.0])
+    fill(springs, "importance", [[2.0], [3.0]], [10.0, 0.0])
+    fill(springs, "anchor", [[0.0], [4.0]], [1.0, 9.0])
     value = springs.penalty(model, *NOTHING)
     assert value is not None
     assert value.item() == pytest.approx(12.0, rel=1e-6)
@@ -46,11 +46,11 @@ def test_new_rows_are_free(make_linear: Any) -> None:
     """Old rows keep their springs: 1/2 (2 (1 - 0)^2 + 3 (2 - 0)^2) = 7; the new row may be anything."""
     springs, model = QuadraticPenalty(1.0), make_linear([[1.0], [2.0]])
     springs.adaptation(model, FIRST)
-    fill(springs, "importance", model, [[2.0], [3.0]], [5.0, 5.0])
+    fill(springs, "importance", [[2.0], [3.0]], [5.0, 5.0])
     model.classifier.adaptation(SECOND)
     model.set_rows([[1.0], [2.0], [100.0]])
     springs.adaptation(model, SECOND)
-    weight, bias = (tensor for _, tensor in springs.state("importance", model))
+    weight, bias = springs.held("importance")[1]
     assert (weight.tolist(), bias.tolist()) == ([[2.0], [3.0], [0.0]], [5.0, 5.0, 0.0])
     assert springs.penalty(model, *NOTHING).item() == pytest.approx(7.0)
 
@@ -58,8 +58,8 @@ def test_new_rows_are_free(make_linear: Any) -> None:
 def test_the_anchor_is_where_the_parameters_are(make_linear: Any) -> None:
     springs, model = QuadraticPenalty(1.0), make_linear([[1.0], [2.0]])
     springs.adaptation(model, SECOND)
-    fill(springs, "importance", model, [[1.0], [1.0]], [1.0, 1.0])
-    springs.set_anchor(model)
+    fill(springs, "importance", [[1.0], [1.0]], [1.0, 1.0])
+    springs.set_anchor()
     assert springs.penalty(model, *NOTHING).item() == 0
     model.set_rows([[1.0], [5.0]])
     assert springs.penalty(model, *NOTHING).item() == pytest.approx((5 - 2) ** 2 / 2)
@@ -69,7 +69,7 @@ def test_parameters_that_do_not_train_have_no_spring(make_linear: Any) -> None:
     springs, model = QuadraticPenalty(1.0), make_linear([[1.0], [2.0]])
     model.classifier.classifier.bias.requires_grad_(False)
     springs.adaptation(model, SECOND)
-    assert [parameter.shape for parameter, _ in springs.state("anchor", model)] == [(2, 1)]
+    assert [parameter.shape for parameter in springs.held()[0]] == [(2, 1)]
 
 
 def test_a_checkpoint_has_it(make_linear: Any) -> None:
@@ -77,7 +77,7 @@ def test_a_checkpoint_has_it(make_linear: Any) -> None:
     model, regularizers = make_linear([[1.0], [2.0]]), [QuadraticPenalty(1.0), QuadraticPenalty(1.0)]
     for springs in regularizers:
         springs.adaptation(model, SECOND)
-    fill(regularizers[0], "importance", model, [[2.0], [3.0]], [5.0, 0.0])
+    fill(regularizers[0], "importance", [[2.0], [3.0]], [5.0, 0.0])
     regularizers[1].load_state_dict(regularizers[0].state_dict())
     values = [springs.penalty(model, *NOTHING).item() for springs in regularizers]
     assert values == [pytest.approx((2 * 1 + 3 * 4) / 2)] * 2

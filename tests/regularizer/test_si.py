@@ -26,7 +26,7 @@ def step(si: SI, model: Any, gradient: float, move: float) -> None:
 
 
 def importance(si: SI, model: Any) -> float:
-    return si.state("importance", model)[0][1][0, 0].item()
+    return si.held("importance")[1][0][0, 0].item()
 
 
 def penalty(si: SI, model: Any) -> float:
@@ -92,7 +92,7 @@ def test_the_way_of_a_new_row_begins_where_it_was_made(make_linear: Any) -> None
         weight[2, 0] += 0.5
     si.after_step(model, BATCH)
     si.after_task(model, SECOND, ())
-    assert si.state("importance", model)[0][1].flatten().tolist() == pytest.approx([0, 0, 2 / 3])
+    assert si.held("importance")[1][0].flatten().tolist() == pytest.approx([0, 0, 2 / 3])
 
 
 def test_the_head_can_be_left_out(make_model: Any) -> None:
