@@ -113,10 +113,10 @@ def _optimization(config: Mapping[str, Any]) -> tuple[Any, Any]:
     """Partials for optimizer and scheduler, tried on one number so that bad values show before training."""
     import torch  # noqa: PLC0415
 
-    from clx.runtime.optimizer import without_compiler  # noqa: PLC0415
+    from clx.runtime.optimizer import fast  # noqa: PLC0415
 
     made = _partial("optimizer", config["optimizer"])
-    optimizer = functools.partial(without_compiler(made.func), *made.args, **made.keywords)
+    optimizer = functools.partial(fast(made.func), *made.args, **made.keywords)
     trial = _call("optimizer", config["optimizer"], optimizer, [torch.nn.Parameter(torch.zeros(1))])
     if not config["scheduler"].get("_target_"):
         return optimizer, None
