@@ -19,6 +19,9 @@ parts (speed_parts.py)
     adapt to 10 more classes, over 1,000 experiences. ar1: the second epoch of an experience of 800 images of 3x64x64
     through MobileNetV1 cut at unit 19, beside 100 stored latents, as a multiple of its first one, in which everything
     below the cut is computed.
+seeds (speed_ensemble.py)
+    ensemble_784, ensemble_64: eight seeds at once through perceptrons of 784-100-100-10 and 64-100-10, batches of 10,
+    against the same eight one after the other.
 processes (speed_startup.py, speed_memory.py, speed_checkpoints.py)
     startup_first_step: bare `clx` until its first step, against `import torch`. startup_help, startup_list,
     startup_wrong_option, startup_wrong_key: seconds beyond `import hydra`. memory: the peak of er on Fashion-MNIST.
@@ -37,6 +40,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import speed_ensemble
 import speed_memory
 import speed_parts
 import speed_startup
@@ -63,7 +67,12 @@ def checkpoints(runs: int) -> Found:
 def registry() -> dict[str, Callable[[int], Found]]:
     """name -> what measures it with that many pairs, shows a line and returns the numbers. A further kind of case is
     a further module with CASES (pairs of sides) or REPORTS (everything else)."""
-    cases: dict[str, Callable[[], Pair]] = {**speed_training.CASES, **speed_stream.CASES, **speed_parts.CASES}
+    cases: dict[str, Callable[[], Pair]] = {
+        **speed_training.CASES,
+        **speed_stream.CASES,
+        **speed_parts.CASES,
+        **speed_ensemble.CASES,
+    }
     return {
         **{name: partial(measured, name, case) for name, case in cases.items()},
         **speed_stream.REPORTS,

@@ -107,7 +107,7 @@ class Springs(torch.autograd.Function):
 def inner(a: Tensor, b: Tensor, runs: int) -> Tensor:
     """Sum of a * b over all dimensions but the first `runs`."""
     if runs == 0:
-        return torch.dot(a.view(-1), b.view(-1))  # no product is written down
+        return torch.dot(a.flatten(), b.flatten())  # no product is written down
     return (a * b).flatten(runs).sum(-1)
 
 
