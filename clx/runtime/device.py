@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -35,5 +37,10 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: the most that this process held so far, on the GPU if that is where it trains, else in RAM."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "linux":
+        # Not getrusage, which begins with what the process had of the one that started it, a sweep's for one.
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        if found is not None:
+            return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -43,9 +44,26 @@ def test_the_cpu_has_a_name() -> None:
     assert describe(torch.device("cpu")) == "cpu"
 
 
-@pytest.mark.parametrize(("platform", "expected"), [("linux", 5 * 1024), ("darwin", 5)])
+@pytest.mark.parametrize(("platform", "expected"), [("freebsd", 5 * 1024), ("darwin", 5)])
 def test_peak_memory_is_in_bytes(monkeypatch: pytest.MonkeyPatch, platform: str, expected: int) -> None:
-    """getrusage counts KiB on Linux and bytes on macOS."""
+    """getrusage counts KiB on most systems and bytes on macOS."""
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=5))
     assert peak_memory(torch.device("cpu")) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_is_that_of_this_process_alone() -> None:
+    """A process of 700 MiB starts another: that one's peak is its own, and 100 MiB more where it fills as much."""
+    code = """
+import torch
+from clx.runtime.device import peak_memory
+before = peak_memory(torch.device("cpu"))
+filled = torch.ones(25 * 2**20)
+print(before, peak_memory(torch.device("cpu")) - before)
+"""
+    held = bytearray(b"x") * (700 * 2**20)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    before, more = map(int, done.stdout.split())
+    assert before < len(held)
+    assert 90 * 2**20 < more < 110 * 2**20
