@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import clx.folder  # noqa: F401 - its resolver names the folders, in every process that runs a job
 from clx.build import Built, build, loggers
-from clx.config import Conflict, Mistake, Occupied, plain
+from clx.config import Conflict, Mistake, Occupied, first_line, plain
 from clx.loop.course import Fitting, alone
 from clx.runtime.machine import claim_gpu
 from clx.runtime.signals import Stop, terminable
@@ -182,6 +182,8 @@ def reason(error: Exception) -> str:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         return f"out of memory ({text.splitlines()[0][:160]}); {LESS_MEMORY}"
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return f"torch could not compile the model ({first_line(error)[:300]}); trainer.compile=null runs it as it is"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full ({error}); make room, then the same command goes on from the last checkpoint"
     return text
@@ -249,6 +251,7 @@ def _environment(config: dict[str, Any], built: Built, data: str) -> dict[str, A
         device=str(device),
         device_name=devices.describe(device),
         threads=torch.get_num_threads(),
+        computation=built.trainer.form.describe(built.trainer.strategy.model),
         seed=config["seed"],
         stream=built.benchmark.describe() | {"data": data},
     )

@@ -70,6 +70,8 @@ class TrainerConfig:
     on_nonfinite: str = "stop"
     deterministic: bool = False
     ensemble: list[int] | None = None
+    compile: str | None = None
+    channels_last: bool = False
 
 
 @dataclass

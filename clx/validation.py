@@ -31,6 +31,7 @@ OFFERED = {
     "optimizer": {"params"},
     "scheduler": {"optimizer", "T_max", "epochs", "steps"},
 }
+OF_THE_BUILD = {"model": ("head",), "buffer": ("device",)}  # keys of a node that it reads, not the target
 AT_LEAST = {
     "trainer.epochs": 1,
     "trainer.batch_size": 1,
@@ -48,6 +49,7 @@ UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")
 NUMBERS = (bool, int, float)
 ONE_OF = {
     "trainer.precision": ("float32", "bfloat16"),
+    "trainer.compile": ("null", "default", "reduce-overhead", "max-autotune"),
     "trainer.optimizer_state": ("reset", "keep"),
     "trainer.evaluate_on": ("test", "validation"),
     "trainer.on_nonfinite": ("stop", "skip"),
@@ -121,7 +123,7 @@ def check_ranges(config: Mapping[str, Any]) -> None:
             raise Mistake(f"{key}={config[key]!r}: must be a folder; . is the one that you are in")
     for key, allowed in ONE_OF.items():
         value = _lookup(config, key)
-        if value not in allowed:
+        if _text(value) not in allowed:
             raise Mistake(f"{key}={value}: must be one of {', '.join(allowed)}{nearest(str(value), allowed)}")
     first = config["trainer"]["validate_only_first"]
     if first is not None and config["trainer"]["evaluate_on"] == "test":
@@ -172,12 +174,12 @@ def check_node(path: str, node: Mapping[str, Any]) -> None:
     offered = OFFERED.get("regularizer" if path.startswith("regularizer.") else path, set())
     owned = owned_keys(target).keys() - parameters.keys()
     own = {
-        k: v for k, v in node.items() if k not in RESERVED and k not in owned and not (path == "model" and k == "head")
+        k: v for k, v in node.items() if k not in RESERVED and k not in owned and k not in OF_THE_BUILD.get(path, ())
     }
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in own:
             if key not in parameters:
-                names = [name for name in (*parameters, *owned) if name not in offered]
+                names = [n for n in (*parameters, *owned, *OF_THE_BUILD.get(path, ())) if n not in offered]
                 known = f"it has {', '.join(names)}" if names else "it has no keys"
                 raise Mistake(f"{path}.{key}: {node['_target_']} has no such key; {known}{nearest(str(key), names)}")
     annotations = _annotations(target)

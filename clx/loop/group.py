@@ -180,6 +180,11 @@ def _check(fittings: Sequence[Fitting]) -> None:
     first, settings = fittings[0], fittings[0].trainer.settings
     if settings.precision != "float32":
         raise Unbatchable(f"trainer.precision={settings.precision} rounds in another order; use float32")
+    form = first.trainer.form
+    if form.compile is not None:
+        raise Unbatchable(f"trainer.compile={form.compile} compiles the model of one run; use null")
+    if form.channels_last:
+        raise Unbatchable("trainer.channels_last=true is lost where weights of several runs are stacked; use false")
     if settings.on_nonfinite != "stop":
         raise Unbatchable("trainer.on_nonfinite=skip leaves out steps of single runs")
     if not len(first.phase.data):

@@ -14,6 +14,7 @@ from clx.logger.base import Evaluated, Event, Logger
 from clx.loop.course import Fitting, alone
 from clx.loop.evaluate import Evaluator
 from clx.loop.fit import Hooks, Position
+from clx.loop.form import Form
 from clx.loop.optimizer_memory import OptimizerMemory
 from clx.loop.parts import copied, load_parts, parts
 from clx.loop.step import Settings
@@ -26,7 +27,6 @@ from clx.runtime import device as devices
 from clx.strategy.finetune import Finetune
 from clx.types import Experience
 
-PRECISIONS = ("float32", "bfloat16")
 KEEPING = ("reset", "keep")
 ON_NONFINITE = ("stop", "skip")
 SGD = partial(torch.optim.SGD, lr=0.05)
@@ -40,7 +40,8 @@ class Trainer:
     never evaluates, 0 = after each experience, k = also every k epochs; eval_steps: also every that many steps.
     optimizer_state: reset or keep its state from one experience to the next. max_steps: of one phase. on_nonfinite:
     stop with FloatingPointError, or skip the steps whose loss or gradient is not finite (asks the device each step).
-    transform: of the samples; None = that of the stream that train() is given. seed: of the order of batches.
+    precision, compile, channels_last: those of Form. transform: of the samples; None = that of the stream that train()
+    is given. seed: of the order of batches.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Trainer:
         eval_steps: int | None = None,
         device: str = "auto",
         precision: str = "float32",
+        compile: str | None = None,  # noqa: A002 - the name that torch and people have for it
+        channels_last: bool = False,
         optimizer_state: str = "reset",
         max_steps: int | None = None,
         clip_norm: float | None = None,
@@ -70,7 +73,6 @@ class Trainer:
             if value is not None and value < 1:
                 raise ValueError(f"{name} {value} < 1; give at least 1")
         for name, chosen, allowed in (
-            ("precision", precision, PRECISIONS),
             ("optimizer_state", optimizer_state, KEEPING),
             ("on_nonfinite", on_nonfinite, ON_NONFINITE),
         ):
@@ -89,7 +91,8 @@ class Trainer:
             max_steps=max_steps,
             on_nonfinite=on_nonfinite,
         )
-        self.device = devices.resolve(device)
+        self.device, self.form = devices.resolve(device), Form(precision, compile, channels_last)
+        self.form.check(strategy.model, self.device)
         self.eval_batch_size, self.eval_every, self.eval_steps = eval_batch_size, eval_every, eval_steps
         self.memory = OptimizerMemory() if optimizer_state == "keep" else None
         self.transform = transform
@@ -165,9 +168,9 @@ class Trainer:
         for regularizer in self._each_regularizer():
             # After growth: importances go by name, and old rows lead.
             regularizer.adaptation(self.strategy.model, experience)
-        self.strategy.to(self.device)
-        self.regularizers.to(self.device)
         bear_single_samples(self.strategy)
+        for module in (self.strategy, self.regularizers):
+            self.form.give(module.to(self.device))
         self.known_classes.update(experience.classes)
         self.known_tasks.update(experience.classes_by_task)
         self._grown_for = experience.index
@@ -185,7 +188,8 @@ class Trainer:
         self.grow(experience)
         replay, self.replay = self.replay, None
         self._boundary(replay, 0)
-        self.strategy.before_task(experience)
+        with self.form.plain():
+            self.strategy.before_task(experience)
         hooks = self._hooks(eval_stream)
         for number, phase in enumerate(self.strategy.phases(experience)):
             if replay is None or number >= len(replay["boundaries"]) - 1:
@@ -204,11 +208,12 @@ class Trainer:
             if self._stop:
                 break
         self.strategy.eval()
-        self.strategy.after_task(experience)
-        for regularizer in self._each_regularizer():
-            if regularizer.weight > 0:
-                parts = batches(experience.data, self.eval_batch_size, self.strategy.eval_transform, self.device)
-                regularizer.after_task(self.strategy.model, experience, parts)
+        with self.form.plain():
+            self.strategy.after_task(experience)
+            for regularizer in self._each_regularizer():
+                if regularizer.weight > 0:
+                    parts = batches(experience.data, self.eval_batch_size, self.strategy.eval_transform, self.device)
+                    regularizer.after_task(self.strategy.model, experience, parts)
         self.finished += 1
         if self.boundaries is not None:
             self.boundaries = []

@@ -24,7 +24,12 @@ NOT_IDENTITY = {
     "trainer.deterministic",
     "trainer.checkpoint_every",
     "trainer.ensemble",
+    "benchmark.data.decode",
+    "benchmark.data.workers",
+    "buffer.device",
 }
+# Keys that came later, with what runs from before did: at that value they are left out, so that those runs are found.
+AS_BEFORE = {"trainer.compile": None, "trainer.channels_last": False}
 LONGEST = 120  # bytes of a folder's name
 UNSAFE = re.compile(r"[^A-Za-z0-9._=,+\-\[\]]")
 
@@ -45,6 +50,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in flatten(config).items():
         parts = key.split(".")
         if parts[0] in NOT_IDENTITY or key in NOT_IDENTITY or _of_none(config, parts):
+            continue
+        if key in AS_BEFORE and value == AS_BEFORE[key]:
             continue
         leaves[key] = value
     return leaves

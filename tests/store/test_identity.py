@@ -35,6 +35,14 @@ def test_common_keys_count_once_an_option_builds_something() -> None:
     assert identity(real)["buffer.capacity"] == 5
 
 
+def test_newer_keys_count_where_they_change_what_runs_from_before_did() -> None:
+    """A run that was stored before them is the same run as one that leaves them alone."""
+    trainer = {"epochs": 1, "compile": None, "channels_last": False}
+    assert identity(config(trainer=trainer)) == identity(config(trainer={"epochs": 1}))
+    changed = identity(config(trainer=trainer | {"compile": "default", "channels_last": True}))
+    assert difference(changed, identity(config())) == {"trainer.compile": "default", "trainer.channels_last": True}
+
+
 def test_difference_and_digest() -> None:
     assert difference({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == {"b": 2, "c": None}
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
