@@ -54,7 +54,7 @@ def build(config: Mapping[str, Any]) -> Built:
         first = settings["validate_only_first"]
         benchmark = _try("benchmark", config["benchmark"], lambda: benchmark.for_validation(first))
     model = _build_model(config["model"], benchmark.input_shape, benchmark.num_classes)
-    buffer = _make("buffer", config["buffer"], seed=config["seed"]) if config["buffer"].get("_target_") else None
+    buffer = _build_buffer(config["buffer"], config["seed"]) if config["buffer"].get("_target_") else None
     strategy = _make(
         "strategy",
         _without_owned(config["strategy"]),
@@ -100,6 +100,13 @@ def _build_model(node: Mapping[str, Any], input_shape: tuple[int, int, int], num
     if node.get("head"):
         model.classifier = _make("model.head", node["head"], in_features=model.feature_dim, num_classes=num_classes)
     return model
+
+
+def _build_buffer(node: Mapping[str, Any], seed: int) -> Any:
+    buffer = _make("buffer", {key: value for key, value in node.items() if key != "device"}, seed=seed)
+    if "device" in node:
+        _try("buffer", node, lambda: buffer.keep_on(node["device"]))
+    return buffer
 
 
 def _without_owned(node: Mapping[str, Any]) -> dict[str, Any]:

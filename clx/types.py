@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -58,16 +58,29 @@ class Batch:
         return Batch(self.x[index], self.y[index], self.t[index], pick(self.raw), pick(self.index), self.clock, fields)
 
 
-class Samples:
-    """A set of samples in memory: raw [N, ...] (uint8 for images), y [N] class columns, t [N] task labels.
+class Storage(Protocol):
+    """Inputs [M, ...] in memory (a tensor), or wherever index_select(0, rows [B]) gets them from when it is asked."""
 
-    Views made by indexing share the storage: `data` [M, ...] is never copied, `rows` [N] says which of it
+    @property
+    def shape(self) -> Sequence[int]: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def device(self) -> torch.device: ...
+    def __len__(self) -> int: ...
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor: ...
+
+
+class Samples:
+    """A set of samples: raw [N, ...] (uint8 for images), y [N] class columns, t [N] task labels.
+
+    Views made by indexing share the storage: `data` [M, ...] is never copied nor changed, `rows` [N] says which of it
     belong to this set (None = all, in order).
     """
 
     __slots__ = ("data", "rows", "t", "y")
 
-    def __init__(self, data: Tensor, y: Tensor, t: Tensor, rows: Tensor | None = None) -> None:
+    def __init__(self, data: Storage, y: Tensor, t: Tensor, rows: Tensor | None = None) -> None:
         count = len(data) if rows is None else len(rows)
         if not count == len(y) == len(t):
             raise ValueError(f"samples: {count} inputs, {len(y)} classes, {len(t)} task labels; give one of each")
@@ -75,8 +88,10 @@ class Samples:
 
     @property
     def raw(self) -> Tensor:
-        """All inputs [N, ...]; a copy where this is a view."""
-        return self.data if self.rows is None else self.data[self.rows]
+        """All inputs [N, ...]; a copy where this is a view, and read into memory where they lie in files."""
+        if self.rows is None and isinstance(self.data, Tensor):
+            return self.data
+        return self.take(torch.arange(len(self), device=self.y.device))
 
     def take(self, index: Tensor) -> Tensor:
         """The inputs [B, ...] at positions index [B]."""
@@ -106,7 +121,33 @@ class Samples:
             everything = torch.arange(len(self.data), device=self.data.device)
             rows = torch.cat([everything if s.rows is None else s.rows for s in (self, other)])
             return Samples(self.data, y, t, rows)
-        return Samples(torch.cat((self.raw, other.raw)), y, t)
+        if isinstance(self.data, Tensor) and isinstance(other.data, Tensor):
+            return Samples(torch.cat((self.raw, other.raw)), y, t)
+        return Samples(Joined(self, other), y, t)
+
+
+class Joined:
+    """Storage of two sets, one after the other, of which one at least does not lie in memory."""
+
+    def __init__(self, first: Samples, second: Samples) -> None:
+        if first.data.shape[1:] != second.data.shape[1:] or first.data.dtype != second.data.dtype:
+            one, other = (f"{tuple(s.data.shape[1:])} {s.data.dtype}" for s in (first, second))
+            raise ValueError(f"samples: inputs {one} cannot join inputs {other}")
+        self.first, self.second = first, second
+        self.shape = torch.Size((len(first) + len(second), *first.data.shape[1:]))
+        self.dtype, self.device = first.data.dtype, torch.device("cpu")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor:
+        """The inputs [B, ...] at positions index [B]; dim is 0."""
+        out = torch.empty((len(index), *self.shape[1:]), dtype=self.dtype)
+        border = len(self.first)
+        for part, inside, start in ((self.first, index < border, 0), (self.second, index >= border, border)):
+            if bool(inside.any()):
+                out[inside] = part.take(index[inside] - start)
+        return out
 
 
 @dataclass(frozen=True, kw_only=True)

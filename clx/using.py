@@ -63,7 +63,8 @@ def _restore(folder: Path, trusted: list[str], device: str, data_root: PathLike 
     if not (folder / "config.yaml").is_file():
         raise ValueError(f"{folder}: no run there; a run's folder holds config.yaml")
     config = stored_config(folder / "config.yaml", [f"trusted_packages=[{','.join(trusted)}]"])
-    config["trainer"]["device"] = device
+    config["trainer"] |= {"device": device, "compile": None}  # answers need no compiler
+    config["buffer"] |= {"device": "auto"} if config["buffer"] else {}  # wherever the run kept its samples
     config["data_root"] = config["data_root"] if data_root is None else os.fspath(data_root)
     saved = checkpoint.load(folder)
     if saved is None:

@@ -23,7 +23,7 @@ OPTIONS = [(group, name) for group in GROUPS if not group.startswith("hydra/") f
 ONE_FILE = ("model", "model/head", "strategy", "buffer", "regularizer", "logger")
 COMMON = {
     "benchmark": set(yaml.safe_load((conf_folder() / "benchmark/_common.yaml").read_text())),
-    "buffer": {"capacity", "seed"},
+    "buffer": {"capacity", "seed", "device"},
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -92,6 +94,57 @@ def test_samples_need_one_of_each(lengths: tuple[int, int, int, int | None]) -> 
     x, y, t, rows = (None if n is None else torch.zeros(n, dtype=torch.int64) for n in lengths)
     with pytest.raises(ValueError, match="one of each"):
         Samples(x, y, t, rows)
+
+
+class Far:
+    """The same inputs, which lie in memory only once they are asked for; asked: how many were, at a time."""
+
+    dtype, device = torch.uint8, torch.device("cpu")
+
+    def __init__(self, *values: int) -> None:
+        self.values, self.shape, self.asked = values, torch.Size((len(values), 1)), []
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor:
+        self.asked.append(len(index))
+        return torch.tensor([self.values[row] for row in index.tolist()], dtype=torch.uint8).view(-1, 1)
+
+
+def make_far(*values: int) -> Samples:
+    v = torch.tensor(values, dtype=torch.int64)
+    return Samples(Far(*values), v + 100, v + 200)
+
+
+def test_inputs_that_are_not_in_memory() -> None:
+    samples = make_far(0, 1, 2, 3)
+    view = samples[torch.tensor([3, 1, 2])][1:]
+    assert samples.data.asked == []  # views and labels need none
+    check(view, 1, 2)
+    check(samples, 0, 1, 2, 3)
+    both = samples[2:] + samples[:1]
+    assert both.data is samples.data
+    check(both, 2, 3, 0)
+
+
+@pytest.mark.parametrize(("first", "second"), [(make_far, make), (make, make_far), (make_far, make_far)])
+def test_a_sum_with_inputs_that_are_not_in_memory_reads_none(
+    first: Callable[..., Samples], second: Callable[..., Samples]
+) -> None:
+    one, other = first(0, 1, 2, 9), second(3, 4, 5)
+    both = one[:3] + other[torch.tensor([2, 0])]
+    assert [s.data.asked for s in (one, other) if isinstance(s.data, Far)].count([]) == 2 - (make in (first, second))
+    check(both, 0, 1, 2, 5, 3)
+    check(both[torch.tensor([4, 0])], 3, 0)
+    check(both + make(7), 0, 1, 2, 5, 3, 7)
+    assert both.take(torch.tensor([], dtype=torch.int64)).shape == (0, 1)
+
+
+def test_inputs_that_do_not_fit_together() -> None:
+    other = Samples(torch.zeros(2, 3), torch.zeros(2), torch.zeros(2))
+    with pytest.raises(ValueError, match=r"inputs \(1,\) torch.uint8 cannot join inputs \(3,\) torch.float32"):
+        make_far(1) + other
 
 
 def batch(*values: int, clock: Clock = Clock()) -> Batch:  # noqa: B008 - frozen

@@ -259,3 +259,14 @@ def test_results_of_nothing_and_of_nowhere(tmp_path: Path) -> None:
     assert list(frame.columns) == ["benchmark", "strategy", "seed", *NAMES, "folder"]
     with pytest.raises(FileNotFoundError, match="there is no such file or folder"):
         results(tmp_path / "nowhere")
+
+
+def test_a_buffer_that_was_kept_on_a_gpu_is_loaded_without_one(copied: Path) -> None:
+    file = copied / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["buffer"]["device"] = "cuda:4096"
+    file.write_text(yaml.safe_dump(config))
+    buffer = load(copied).buffer
+    assert buffer is not None
+    assert {values.device.type for values in buffer.rows.values()} == {"cpu"}
+    assert len(buffer) > 0

@@ -101,6 +101,7 @@ class Benchmark(ABC):
             raise ValueError(f"test_samples_per_class {self.test_samples_per_class} < 1; give at least 1, or null")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction {self.validation_fraction} is outside [0, 1)")
+        self.data.find(Path(self.root or ".").expanduser())
         self.groups = self.partition()
         shared = self.scenario == "domain_incremental"
         starts = [0] * len(self.groups) if shared else [0, *accumulate(map(len, self.groups))][:-1]
@@ -204,12 +205,21 @@ class Benchmark(ABC):
         return range(len(self.groups)) if self.accumulate == "joint" else range(index + 1)
 
     def _classes(self, parts: range) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(column for i in parts for column in self.columns[i]))
+        return self.columns[parts[0]] if len(parts) == 1 else self._until(parts.stop)
+
+    @cached_property
+    def _counts(self) -> list[int]:
+        """How many columns there are before each experience, and at the end; they are numbered as they arrive."""
+        return list(accumulate((1 + max(columns) for columns in self.columns), max, initial=0))
+
+    def _until(self, index: int) -> tuple[int, ...]:
+        """The columns of all experiences before that one."""
+        return tuple(range(self._counts[index]))
 
     def _experience(self, index: int) -> Experience:
         parts = self._parts(index)
-        before = range(index) if self.accumulate != "joint" else range(0)
-        classes, previous = self._classes(parts), self._classes(before)
+        classes, seen = self._classes(parts), self._until(parts.stop)
+        previous = () if self.accumulate == "joint" else self._until(index)
         by_task: dict[int, tuple[int, ...]] = {}
         for i in parts:
             merged = by_task.get(self.labels[i], ()) + self.columns[i]
@@ -218,9 +228,9 @@ class Benchmark(ABC):
         return Experience(
             index=index,
             classes=classes,
-            new_classes=tuple(c for c in classes if c not in previous),
+            new_classes=seen[len(previous) :],
             previous_classes=previous,
-            classes_seen=tuple(dict.fromkeys(previous + classes)),
+            classes_seen=seen,
             classes_by_task=by_task,
             class_ids=tuple(self._ids(parts)[column] for column in classes),
             train=_union(train),
@@ -274,7 +284,7 @@ class Benchmark(ABC):
         t = torch.full_like(y, self.labels[i])
         if type(self).view is Benchmark.view:  # nothing changes: share the storage
             return Samples(arrays.x, y, t, rows)
-        return Samples(self.view(i, arrays.x[rows]), y, t)
+        return Samples(self.view(i, arrays.x.index_select(0, rows)), y, t)
 
 
 def _union(parts: tuple[Samples, ...]) -> Samples:

@@ -16,12 +16,15 @@ from clx.types import Batch
 class BalancedBuffer(StreamingBuffer):
     """Knows the slots of each class, oldest first; subclasses say which slot a sample takes in a full buffer."""
 
+    own = frozenset({"age"})
+
     def __init__(self, capacity: int, seed: int, *, offer: Offer) -> None:
         super().__init__(capacity, seed, offer=offer)
         self.members: dict[int, list[int]] = {}  # class -> its slots, oldest first
         self.num_seen: Counter[int] = Counter()  # class -> samples offered
         self.num_added = 0
         self.used = 0  # slots given out
+        self._largest: int | None = None  # None = members have changed since it was found
 
     @abstractmethod
     def replace(self, label: int, uniform: float) -> int | None:
@@ -42,23 +45,22 @@ class BalancedBuffer(StreamingBuffer):
                 slot = self.replace(label, uniform[position])
             if slot is not None:
                 self.members.setdefault(label, []).append(slot)
+                self._largest = None
                 placed.pop(slot, None)  # keeps the order of arrival where a slot changes hands within a batch
                 placed[slot] = position
         return placed
 
     def largest(self) -> int:
         """The class with the most samples, the first to come of equals."""
-        return max(self.members, key=lambda label: len(self.members[label]))
+        if self._largest is None:
+            sizes = list(map(len, self.members.values()))
+            self._largest = list(self.members)[sizes.index(max(sizes))]
+        return self._largest
 
     def write(self, slots: Tensor, **fields: Tensor) -> None:
         age = torch.arange(self.num_added, self.num_added + len(slots))
         self.num_added += len(slots)
         super().write(slots, age=age, **fields)
-
-    def sample(self, count: int) -> Batch:
-        batch = super().sample(count)
-        batch.fields.pop("age", None)
-        return batch
 
     def state_dict(self) -> dict[str, Any]:
         counters = {"num_added": self.num_added, "num_seen": dict(self.num_seen), "classes": list(self.members)}
@@ -67,7 +69,8 @@ class BalancedBuffer(StreamingBuffer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.num_added, self.num_seen, self.used = state["num_added"], Counter(state["num_seen"]), self.size
-        self.members = {label: [] for label in state["classes"]}
+        self.members, self._largest = {label: [] for label in state["classes"]}, None
         if self.rows:
-            for slot in self.rows["age"][: self.size].argsort().tolist():
-                self.members[int(self.rows["y"][slot])].append(slot)
+            labels = self.rows["y"].tolist()
+            for slot in self.rows["age"][: self.size].cpu().argsort().tolist():
+                self.members[labels[slot]].append(slot)

@@ -10,19 +10,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from clx.runtime import device as devices
 from clx.runtime import seed as seeding
 from clx.types import Batch, Clock, Experience, Samples
 
 Offer = Literal["first_epoch", "every_epoch", "experience"]
 Embed = Callable[[Samples], Tensor]  # samples [N, ...] -> features [N, D], in eval mode, without augmentation
+CHUNK = 1024  # samples of an experience that are offered at a time
 
 
 class Buffer:
     """At most `capacity` stored samples: inputs as stored by the data set, classes, task labels, extra fields.
 
     seed: of every random choice here. A strategy calls add() after each step and consolidate() after each
-    experience; a buffer acts on one of the two, so any buffer serves any strategy.
+    experience; a buffer acts on one of the two, so any buffer serves any strategy. The rows lie where keep_on says;
+    what is drawn, and how, does not depend on it.
     """
+
+    own: frozenset[str] = frozenset()  # fields of the buffer itself, which no batch is given
 
     def __init__(self, capacity: int, seed: int) -> None:
         if capacity < 0:
@@ -32,11 +37,27 @@ class Buffer:
         self.size = 0
         self.draw = seeding.generator("buffer", seed)
         self.transform: Callable[[Tensor], Tensor] = torch.Tensor.float
-        self.device = torch.device("cpu")
+        self.device = torch.device("cpu")  # of the batches
+        self.home = torch.device("cpu")  # of the rows
+        self.chosen_home: torch.device | None = None
+
+    def keep_on(self, device: str) -> None:
+        """Where the rows lie: auto (on the GPU where that trains, else in RAM), cpu, cuda or cuda:N.
+
+        Raises ValueError where there is no such device.
+        """
+        self.chosen_home = None if device == "auto" else devices.resolve(str(device))
+        self._move(self.chosen_home or self.device)
 
     def attach(self, transform: Callable[[Tensor], Tensor], device: torch.device) -> None:
         """Say how stored inputs become the model's, and on which device."""
         self.transform, self.device = transform, device
+        self._move(self.chosen_home or device)
+
+    def _move(self, home: torch.device) -> None:
+        if home != self.home:
+            self.home = home
+            self.rows = {name: values.to(home) for name, values in self.rows.items()}
 
     def add(self, batch: Batch, **fields: Tensor) -> None:
         """Offer a batch of the stream, with extra tensors [B, ...] to keep beside each sample."""
@@ -53,17 +74,25 @@ class Buffer:
         if not self.size:
             nothing = torch.empty(0, dtype=torch.int64, device=self.device)
             return Batch(nothing.float(), nothing, nothing)
-        index = torch.randperm(self.size, generator=self.draw)[:count]
-        picked = {name: values.index_select(0, index).to(self.device) for name, values in self.rows.items()}
+        return self.pick(torch.randperm(self.size, generator=self.draw)[:count])
+
+    def pick(self, slots: Tensor) -> Batch:
+        """The samples in slots [n], ready for the model."""
+        slots = slots.to(self.home)
+        picked = {
+            name: values.index_select(0, slots).to(self.device)
+            for name, values in self.rows.items()
+            if name not in self.own
+        }
         raw, y, t = (picked.pop(name) for name in ("raw", "y", "t"))
         return Batch(self.transform(raw), y, t, raw, fields=picked)
 
     def samples(self) -> Samples:
-        """All that is stored; an empty buffer that never saw a sample has nothing to give."""
+        """All that is stored, in RAM; an empty buffer that never saw a sample has nothing to give."""
         if not self.rows:
             nothing = torch.empty(0, dtype=torch.int64)
             return Samples(nothing, nothing, nothing)
-        return Samples(*(self.rows[name][: self.size].clone() for name in ("raw", "y", "t")))
+        return Samples(*(self.rows[name][: self.size].to("cpu", copy=True) for name in ("raw", "y", "t")))
 
     def __len__(self) -> int:
         return self.size
@@ -75,10 +104,11 @@ class Buffer:
 
     def write(self, slots: Tensor, **fields: Tensor) -> None:
         """Put values [n, ...] into the rows slots [n], each slot at most once."""
+        there = slots.to(self.home)
         for name, given in fields.items():
-            values = given.detach().to("cpu")
+            values = given.detach().to(self.home)
             if name not in self.rows:
-                self.rows[name] = torch.zeros(self.capacity, *values.shape[1:], dtype=values.dtype)
+                self.rows[name] = values.new_zeros(self.capacity, *values.shape[1:])
             stored = self.rows[name]
             wider = values.shape[-1] - stored.shape[-1] if values.dim() > 1 else 0
             if wider > 0 and values.is_floating_point():  # logits of a head that has grown
@@ -86,17 +116,19 @@ class Buffer:
                 self.rows[name] = stored = torch.cat((stored, padding), -1)
             elif wider < 0:
                 values = torch.cat((values, values.new_full((*values.shape[:-1], -wider), math.nan)), -1)
-            stored[slots] = values
+            stored[there] = values
         if len(slots):
             self.size = max(self.size, int(slots.max()) + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and numbers from which load_state_dict makes the same buffer."""
-        return {"rows": dict(self.rows), "size": self.size, "draw": self.draw.get_state()}
+        """Tensors and numbers from which load_state_dict makes the same buffer, on whatever device."""
+        rows = {name: values.cpu() for name, values in self.rows.items()}
+        return {"rows": rows, "size": self.size, "draw": self.draw.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become the buffer that gave the state."""
-        self.rows, self.size = {name: values.clone() for name, values in state["rows"].items()}, state["size"]
+        self.rows = {name: values.to(self.home, copy=True) for name, values in state["rows"].items()}
+        self.size = state["size"]
         self.draw.set_state(state["draw"])
 
 
@@ -125,8 +157,11 @@ class StreamingBuffer(Buffer, ABC):
             self.fill(experience, embed)
 
     def fill(self, experience: Experience, embed: Embed) -> None:
-        data = experience.data
-        self._take(Batch(data.raw, data.y, data.t, data.raw, clock=Clock(experience.index)))
+        everything = experience.data
+        for start in range(0, len(everything), CHUNK):  # in order, so that it comes to the same as all at once
+            data = everything[start : start + CHUNK]
+            raw = data.raw
+            self._take(Batch(raw, data.y, data.t, raw, clock=Clock(experience.index)))
 
     def _take(self, batch: Batch, **fields: Tensor) -> None:
         if self.capacity == 0:
@@ -146,6 +181,8 @@ class SelectingBuffer(Buffer, ABC):
     give up their least preferred samples. The share of capacity that does not divide goes to the
     classes that came first. A class that comes again in another experience counts as another class.
     """
+
+    own = frozenset({"group"})
 
     def __init__(self, capacity: int, seed: int, *, per_class: int | None) -> None:
         super().__init__(capacity, seed)
@@ -174,13 +211,8 @@ class SelectingBuffer(Buffer, ABC):
     def _groups(self) -> list[Samples]:
         if not self.rows:
             return []
-        samples, group = self.samples(), self.rows["group"][: self.size]
+        samples, group = self.samples(), self.rows["group"][: self.size].cpu()
         return [samples[group == g] for g in range(int(group.max()) + 1)] if self.size else []
-
-    def sample(self, count: int) -> Batch:
-        batch = super().sample(count)
-        batch.fields.pop("group", None)
-        return batch
 
 
 def quotas(capacity: int, available: list[int]) -> list[int]:

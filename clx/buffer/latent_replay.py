@@ -45,9 +45,7 @@ class LatentReplay(Buffer):
             )
             for number in passes
         ]
-        index = torch.cat(orders)[positions - first * self.size]
-        picked = {name: values.index_select(0, index).to(self.device) for name, values in self.rows.items()}
-        return Batch(self.transform(picked["raw"]), picked["y"], picked["t"], picked["raw"])
+        return self.pick(torch.cat(orders)[positions - first * self.size])
 
     def state_dict(self) -> dict[str, object]:
         return super().state_dict() | {"num_experiences": self.num_experiences}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,14 @@ def _table(known: dict[str, Any], root: Path) -> Table:
     for name, data in known.items():
         places = data.places(root)
         looked = "\n".join(map(str, places)) or "needs no files"
-        table.add_row(name, "x".join(map(str, data.shape)), str(data.num_classes), _there(data, root), looked)
+        with suppress(ValueError):  # then what only the files know stays open
+            data.find(root)
+        table.add_row(name, _shape(data), str(data.num_classes or "?"), _there(data, root), looked)
     return table
+
+
+def _shape(data: Any) -> str:
+    return "x".join(str(size or "?") for size in data.shape)  # image files have no size of their own
 
 
 def _there(data: Any, root: Path) -> str:
@@ -83,8 +90,8 @@ def _fetch(data: Any, root: Path) -> int:
 
 def _check(data: Any, root: Path) -> int:
     try:
-        train, test = data.load(root)
+        train, test = data.check(root)
     except (OSError, ValueError) as error:
         raise Mistake(str(error)) from error
-    print(f"{data.name}: {len(train.y)} training and {len(test.y)} test samples of shape {data.shape}, as expected")
+    print(f"{data.name}: {train} training and {test} test samples of shape {_shape(data)}, as expected")
     return 0

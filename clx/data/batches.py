@@ -1,4 +1,4 @@
-"""Batches by index: no per-sample work, no workers, for data that lies in memory."""
+"""Batches by index: whole batches are gathered at once, from memory or ahead of their use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from clx.data.supply import split, supply
 from clx.types import Batch, Clock, Samples
 
 
@@ -21,15 +22,17 @@ def batches(
 ) -> Iterator[Batch]:
     """One pass over the samples in batches of at most batch_size, in that order ([N] positions; None = as they lie).
 
-    clock: of the pass's first step; every batch carries its own.
+    clock: of the pass's first step; every batch carries its own. index stays where the labels of the samples are.
+    Data that cannot lie in memory, or on the GPU, is fetched while the batch before is trained on.
     """
     clock = clock or Clock()
-    if order is None:
-        order = torch.arange(len(samples))
-    home = samples.data.device
-    for number, part in enumerate(order.split(batch_size)):
-        index = part.to(home)
-        raw = samples.take(index).to(device, non_blocking=True)
-        y, t = samples.y.index_select(0, index).to(device), samples.t.index_select(0, index).to(device)
-        now = Clock(clock.experience, clock.phase, clock.epoch, clock.step + number, clock.steps)
+    order = torch.arange(len(samples)) if order is None else order
+    order = order.to(samples.y.device)
+    # Looked up for the whole pass: its labels are small, and each step then takes a slice of them.
+    rows = order if samples.rows is None else samples.rows.index_select(0, order)
+    labels, tasks = (split(each.index_select(0, order).to(device), batch_size) for each in (samples.y, samples.t))
+    inputs = supply(samples.data, rows, batch_size, device)
+    parts = zip(inputs, labels, tasks, split(order, batch_size), strict=True)
+    for step, (raw, y, t, index) in enumerate(parts, clock.step):
+        now = Clock(clock.experience, clock.phase, clock.epoch, step, clock.steps)
         yield Batch(transform(raw), y, t, raw, index, now)

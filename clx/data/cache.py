@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from clx.data.dataset import Arrays
 
 FORMAT = 1  # raise it when what is stored changes
+Item = TypeVar("Item")
 _loaded: dict[tuple[object, ...], tuple[Arrays, Arrays]] = {}
 
 
@@ -51,7 +57,7 @@ def _from_disk(stem: Path) -> tuple[Arrays, Arrays] | None:
 
 
 def _store(stem: Path, parts: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
-    tensors = [parts[0].x, parts[0].y, parts[1].x, parts[1].y]
+    tensors = [tensor for part in parts for tensor in part if isinstance(tensor, torch.Tensor)]
     with suppress(OSError):  # a full or read-only disk costs the cache, not the run
         stem.parent.mkdir(parents=True, exist_ok=True)
         for path, tensor in zip(_paths(stem), tensors, strict=True):
@@ -62,4 +68,20 @@ def _store(stem: Path, parts: tuple[Arrays, Arrays]) -> tuple[Arrays, Arrays]:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
-    return parts
+    return _from_disk(stem) or parts  # the one copy that all processes share, where it could be written
+
+
+def room(shape: tuple[int, ...], folder: Path) -> np.ndarray:
+    """An array of bytes in a file of that folder, which goes with it; in memory where none can be had."""
+    with suppress(OSError, AttributeError):  # no such folder, no room, or a system that cannot reserve it
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))  # a full disk shows here, not while writing
+            return np.memmap(file, np.uint8, "r+", shape=shape)
+    return np.empty(shape, np.uint8)
+
+
+def shown(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with a bar on a terminal: decoding takes minutes, this once."""
+    console = Console(stderr=True)
+    yield from track(items, what, total, console=console, transient=True, disable=not sys.stderr.isatty())

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 
-from clx.data.cache import cached
+from clx.data.cache import cached, room, shown
 from clx.data.dataset import Arrays, DamagedData, DataSet, MissingData
 
 IMAGES = "core50_128x128"
@@ -81,26 +74,10 @@ class CORe50(DataSet):
     def _part(self, root: Path, train: bool) -> Arrays:
         names, home = self.paths(root, train=train), self.home(root) / IMAGES
         x = room((len(names), *self.shape), root / "cache")
-        for row, name in enumerate(_shown(names, f"core50, {'training' if train else 'test'} images")):
+        for row, name in enumerate(shown(names, f"core50, {'training' if train else 'test'} images")):
             x[row] = decode(home / name)
         y = torch.tensor([number(name.split("/")[1]) - 1 for name in names], dtype=torch.int64)
         return Arrays(torch.from_numpy(x), y)
-
-
-def room(shape: tuple[int, ...], folder: Path) -> np.ndarray:
-    """An array of bytes in a file of that folder, which goes with it; in memory where none can be had."""
-    with suppress(OSError, AttributeError):  # no such folder, no room, or a system that cannot reserve it
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))  # a full disk shows here, not while writing
-            return np.memmap(file, np.uint8, "r+", shape=shape)
-    return np.empty(shape, np.uint8)
-
-
-def _shown(names: list[str], what: str) -> Iterator[str]:
-    """The names, with a bar on a terminal: decoding takes minutes, this once."""
-    console = Console(stderr=True)
-    yield from track(names, what, console=console, transient=True, disable=not sys.stderr.isatty())
 
 
 def number(name: str) -> int:

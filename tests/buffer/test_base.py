@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 import torch
 
+from clx.buffer import base
 from clx.buffer.base import Buffer, quotas
+from clx.buffer.class_balanced import ClassBalanced
 from clx.buffer.reservoir import Reservoir
 from clx.buffer.ring import Ring
+from clx.build import build
+from clx.config import Mistake, compose, plain
+from clx.store.identity import identity
+from clx.types import Batch
+from clx.validation import check
 
 
 @pytest.mark.parametrize(
@@ -164,3 +171,94 @@ def test_fields_stay_beside_their_samples(make: Any, sizes: list[int], make_batc
     assert len(drawn) == 4
     assert torch.equal(drawn.fields["logits"], drawn.x + 0.5)
     assert drawn.fields.keys() == {"logits"}
+
+
+ELSEWHERE = torch.device("meta")  # tensors without content, as a GPU's without a GPU
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def homes(buffer: Buffer) -> set[str]:
+    return {values.device.type for values in buffer.rows.values()}
+
+
+@pytest.mark.parametrize(("chosen", "home"), [(None, "meta"), ("auto", "meta"), ("cpu", "cpu")])
+def test_where_the_rows_are_kept(chosen: str | None, home: str) -> None:
+    """auto: where the training is. They go there when that is known, and what comes later goes there too."""
+    buffer = filled()
+    if chosen is not None:
+        buffer.keep_on(chosen)
+    assert homes(buffer) == {"cpu"}
+    buffer.attach(torch.Tensor.float, ELSEWHERE)
+    assert homes(buffer) == {home}
+    buffer.write(torch.tensor([5]), logits=torch.zeros(1, 3))
+    assert homes(buffer) == {home}
+    assert buffer.sample(2).x.device == ELSEWHERE
+
+
+def test_state_comes_back_wherever_the_rows_are_kept() -> None:
+    """It says nothing of a device, and goes where the loading buffer keeps its rows."""
+    state = filled().state_dict()
+    assert {values.device.type for values in state["rows"].values()} == {"cpu"}
+    other = Buffer(10, seed=0)
+    other.attach(torch.Tensor.float, ELSEWHERE)
+    other.load_state_dict(state)
+    assert homes(other) == {"meta"}
+    assert len(other) == 4
+
+
+@pytest.mark.parametrize("name", ["tpu", "cpu:1", "meta", "None", "cuda:4096"])
+def test_no_such_device(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^device '{name}'.*use auto"):
+        filled().keep_on(name)
+
+
+def test_the_key_is_the_builds() -> None:
+    words = ["strategy=er", "buffer.capacity=5"]
+    plainly = plain(compose(words))
+    assert plainly["buffer"]["device"] == "auto"
+    assert build(plainly).trainer.strategy.buffer.chosen_home is None
+    kept = plain(compose([*words, "buffer.device=cpu"]))
+    assert build(kept).trainer.strategy.buffer.chosen_home == torch.device("cpu")
+    older = plainly | {"buffer": {key: value for key, value in plainly["buffer"].items() if key != "device"}}
+    check(older)
+    build(older)
+    assert identity(older) == identity(plainly) == identity(kept)
+    with pytest.raises(Mistake, match=r"^buffer\.device 'tpu' is not known; use auto, cpu, cuda or cuda:N"):
+        build(plain(compose([*words, "buffer.device=tpu"])))
+    with pytest.raises(Mistake, match=r"buffer\.devise: .* has no such key.*; did you mean device\?"):
+        check(plain(compose([*words, "+buffer.devise=cpu"])))
+
+
+@pytest.mark.parametrize("make", [Reservoir, Ring, ClassBalanced])
+def test_an_experience_at_once_is_its_samples_in_order(
+    make: Any, make_experience: Any, contents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are offered at a time: the rows, their order, and what comes after."""
+    found = []
+    for chunk in (1000, 3, 1):
+        monkeypatch.setattr(base, "CHUNK", chunk)
+        buffer = make(7, seed=2, offer="experience")
+        for index in range(3):
+            counts = {2 * index: 9, 2 * index + 1: 4}
+            buffer.consolidate(make_experience(index, counts), lambda samples: samples.raw)
+        found.append((contents(buffer), buffer.sample(4).y.tolist()))
+    assert found[0] == found[1] == found[2]
+
+
+@GPU
+@pytest.mark.parametrize("make", [Reservoir, Ring, ClassBalanced])
+def test_on_a_gpu_the_same_is_kept_and_drawn(make: Any, make_batch: Any) -> None:
+    found = []
+    for device, home in (("cpu", "auto"), ("cuda", "auto"), ("cuda", "cpu")):
+        buffer = make(7, seed=2, offer="every_epoch")
+        buffer.keep_on(home)
+        buffer.attach(torch.Tensor.float, torch.device(device))
+        for start in range(0, 40, 4):
+            batch = make_batch({start // 10: 4}, start=start)
+            there = (tensor.to(device) for tensor in (batch.x, batch.y, batch.t, batch.raw))
+            buffer.add(Batch(*there))
+        assert homes(buffer) == {device if home == "auto" else home}
+        other = make(7, seed=3, offer="every_epoch")
+        other.load_state_dict(buffer.state_dict())
+        found += [(b.samples().raw.tolist(), b.sample(5).raw.tolist()) for b in (buffer, other)]
+    assert all(each == found[0] for each in found)

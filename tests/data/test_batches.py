@@ -70,3 +70,26 @@ def test_each_batch_has_its_step() -> None:
 
 def test_steps_count_from_0() -> None:
     assert [part.clock.step for part in batches(samples(3), 2, half, CPU)] == [0, 1]
+
+
+def test_a_long_pass() -> None:
+    """More batches than are looked up at once; each label still belongs to its input."""
+    order = torch.randperm(250).repeat(10)
+    parts = list(batches(samples(250), 1, half, CPU, order=order))
+    assert len(parts) == 2500
+    for name, offset in (("raw", 0), ("y", 100), ("t", 200), ("index", 0)):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]).flatten().long(), order + offset)
+
+
+def test_what_a_batch_is_given_stays_its_own() -> None:
+    """A change of one batch shows neither in the next one nor in the samples."""
+    whole = samples(4)
+    for batch in batches(whole, 2, half, CPU):
+        assert batch.index is not None
+        assert batch.raw is not None
+        assert torch.equal(batch.y, batch.index + 100)
+        assert torch.equal(batch.raw.flatten(), batch.index.to(torch.uint8))
+        for tensor in (batch.raw, batch.y, batch.t, batch.index):
+            tensor.fill_(7)
+    assert whole.raw.flatten().tolist() == [0, 1, 2, 3]
+    assert whole.y.tolist() == [100, 101, 102, 103]

@@ -139,3 +139,13 @@ def test_changes_in_memory_stay_out_of_the_cache(load: Callable[..., tuple[Array
     from_disk = load()
     from_disk[0].x.fill_(0)
     check(load(), 5)
+
+
+def test_who_has_read_shares_what_was_written(load: Callable[..., tuple[Arrays, Arrays]], tmp_path: Path) -> None:
+    """Not a copy of its own: the pages of the file, as the processes after it have them; so a change there shows."""
+    x = load()[0].x
+    (path,) = (tmp_path / "cache").glob("*.train_x.npy")
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)  # the last value of the last image
+        file.write(b"\x09")
+    assert x.flatten().tolist()[-1] == 9
