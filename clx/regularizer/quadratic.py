@@ -37,9 +37,13 @@ class QuadraticPenalty(Regularizer):
     def hold(self, model: Model, names: Iterable[str]) -> None:
         """Put springs on the parameters of these names, and on no others."""
         self.names = {name: name.replace(".", "/") for name in names}
-        self.active = self.active and bool(self.names)
         split = [name.rpartition(".") for name in self.names]
         self.places = [(model.get_submodule(module)._parameters, own) for module, _, own in split]
+        self.active = self.active and bool(self.names)
+        for name, key in self.names.items():
+            for kind in ("away", "pull"):  # of this step; in memory of their own, which is not asked for at each
+                zeros = torch.zeros_like(model.get_parameter(name), requires_grad=False)
+                self.register_buffer(f"{kind}:{key}", zeros, persistent=False)
 
     def held(self, *kinds: str) -> list[list[Tensor]]:
         """The parameters that have a spring, and what there is of each kind (importance, anchor) for them."""
@@ -51,13 +55,9 @@ class QuadraticPenalty(Regularizer):
     def penalty(self, model: Model, batch: Batch, objective: Objective) -> Tensor | None:
         if not self.active:
             return None
-        return self.springs()[0]
-
-    def springs(self) -> tuple[Tensor, ...]:
-        """The penalty, and its gradient for each parameter that has a spring."""
-        parameters, importance, anchor = self.held("importance", "anchor")
-        found: tuple[Tensor, ...] = Springs.apply(0, *parameters, *importance, *anchor)
-        return found
+        lists = self.held("importance", "anchor", "away", "pull")
+        energy: Tensor = Springs.apply(0, *(tensor for kind in lists for tensor in kind))
+        return energy
 
     @torch.no_grad()
     def set_anchor(self) -> None:
@@ -67,41 +67,47 @@ class QuadraticPenalty(Regularizer):
 
 
 class Springs(torch.autograd.Function):
-    """1/2 sum f (p - a)^2 over as many parameters p as there are importances f and anchors a, in this order.
+    """1/2 sum f (p - a)^2 over parameters p, importances f and anchors a; tensors: all p, all f, all a, and two tensors
+    for each p that are overwritten, with p - a and with the gradient f (p - a), which so comes along with the value.
 
-    Its gradient f (p - a) comes along with it, so that the way back costs one product. runs: leading dimensions,
-    [*runs, ...], that the sum leaves. Returns the energy [*runs], and the gradients, which have none of their own.
+    runs: leading dimensions of every tensor, [*runs, ...], that the sum leaves. Returns the energy [*runs].
     """
 
     @staticmethod
-    def forward(runs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        count = len(tensors) // 3
-        away = torch._foreach_sub(tensors[:count], tensors[2 * count :])
-        pull = torch._foreach_mul(away, tensors[count : 2 * count])
-        energies = [inner(a, b, runs) for a, b in zip(away, pull, strict=True)]
-        return torch.stack(energies).sum(0).div_(2), *pull
+    def forward(runs: int, *tensors: Tensor) -> Tensor:
+        parameters, importance, anchor, away, pull = fifths(tensors)
+        torch._foreach_copy_(away, parameters)
+        torch._foreach_sub_(away, anchor)
+        torch._foreach_copy_(pull, away)
+        torch._foreach_mul_(pull, importance)
+        return torch.stack([inner(a, b, runs) for a, b in zip(away, pull, strict=True)]).sum(0).div_(2)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.runs, ctx.pull = inputs[0], output[1:]
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 - torch's signature
+        ctx.runs = inputs[0]
+        ctx.save_for_backward(*fifths(inputs[1:])[-1])  # torch notices where a later call has overwritten them
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        pull = ctx.saved_tensors
         if ctx.runs == 0:
-            pull = torch._foreach_mul(ctx.pull, upstream)
+            gradients = torch._foreach_mul(pull, upstream)
         else:
-            pull = tuple(p * upstream.view(*upstream.shape, *[1] * (p.dim() - ctx.runs)) for p in ctx.pull)
-        return None, *pull, *[None] * (2 * len(pull))
+            gradients = tuple(p * upstream.view(*upstream.shape, *[1] * (p.dim() - ctx.runs)) for p in pull)
+        return None, *gradients, *[None] * (4 * len(pull))
 
     @staticmethod
-    def vmap(info: Any, in_dims: Sequence[Any], runs: int, *tensors: Tensor) -> tuple[Any, Any]:
-        """Of several runs at once, which are the first dimension then."""
-        given = zip(tensors, in_dims[1:], strict=True)
-        leading = [t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0) for t, d in given]
-        found = Springs.apply(runs + 1, *leading)
-        return found, (0,) * len(found)
+    def vmap(info: Any, in_dims: Sequence[Any], runs: int, *tensors: Tensor) -> tuple[Tensor, int]:  # noqa: ARG004 - the same
+        """Of several runs at once, which are the first dimension of every tensor then."""
+        assert all(dim == 0 for dim in in_dims[1:])
+        energy: Tensor = Springs.apply(runs + 1, *tensors)
+        return energy, 0
+
+
+def fifths(tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    """Five lists of as many."""
+    count = len(tensors) // 5
+    return [tensors[start : start + count] for start in range(0, len(tensors), count)]
 
 
 def inner(a: Tensor, b: Tensor, runs: int) -> Tensor:

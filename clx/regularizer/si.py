@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
 
 from clx.model.base import Model
 from clx.regularizer.quadratic import QuadraticPenalty
-from clx.types import Batch, Experience, Objective
+from clx.types import Batch, Experience
 
 
 class SI(QuadraticPenalty):
@@ -28,7 +27,6 @@ class SI(QuadraticPenalty):
         if clip is not None and clip <= 0:
             raise ValueError(f"clip {clip} <= 0; null sets no limit")
         self.damping, self.clip, self.head = damping, clip, head
-        self.pull: list[Tensor] = []  # the penalty's gradient in this step
 
     @torch.no_grad()
     def adaptation(self, model: Model, experience: Experience) -> None:
@@ -44,14 +42,6 @@ class SI(QuadraticPenalty):
             self.register_buffer(f"path:{key}", torch.zeros_like(fresh))
             self.register_buffer(f"previous:{key}", torch.zeros_like(fresh))
 
-    def penalty(self, model: Model, batch: Batch, objective: Objective) -> Tensor | None:
-        if not self.active:
-            return None
-        energy, *pull = self.springs()
-        # For after_step; where several runs are trained as one it is not of this run alone.
-        self.pull = pull if isinstance(self.held()[0][0], nn.Parameter) else []
-        return energy
-
     @torch.no_grad()
     def after_backward(self, model: Model, batch: Batch) -> None:
         parameters, previous = self.held("previous")
@@ -59,21 +49,16 @@ class SI(QuadraticPenalty):
 
     @torch.no_grad()
     def after_step(self, model: Model, batch: Batch) -> None:
-        parameters, *beside = self.held("previous", "path", "importance", "anchor")
+        parameters, *beside = self.held("previous", "path", "pull")
         # A parameter that the objective did not reach stayed where it was.
         reached = {n: parameter.grad for n, parameter in enumerate(parameters) if parameter.grad is not None}
         if not reached:
             return
-        rows, gradients = list(reached), tuple(reached.values())
-        parameters, previous, path, importance, anchor = ([kind[n] for n in rows] for kind in (parameters, *beside))
-        if self.active:  # the loss's gradient alone, without this penalty's
-            if self.pull:
-                pull = [self.pull[n] for n in rows]
-            else:
-                pull = torch._foreach_mul(torch._foreach_sub(previous, anchor), importance)
-            gradients = torch._foreach_sub(gradients, pull, alpha=self.weight)
+        parameters, previous, path, pull = ([kind[n] for n in reached] for kind in (parameters, *beside))
         torch._foreach_sub_(previous, parameters)  # the way, backwards: so the product is added
-        torch._foreach_addcmul_(path, gradients, previous)
+        torch._foreach_addcmul_(path, list(reached.values()), previous)
+        if self.active:  # the loss's gradient alone, without this penalty's
+            torch._foreach_addcmul_(path, pull, previous, value=-self.weight)
 
     @torch.no_grad()
     def after_task(self, model: Model, experience: Experience, batches: Iterable[Batch]) -> None:

@@ -19,6 +19,7 @@ def step(si: SI, model: Any, gradient: float, move: float) -> None:
     weight = model.classifier.classifier.weight
     weight.grad = torch.zeros_like(weight)
     weight.grad[0, 0] = gradient
+    si.penalty(model, BATCH, Objective({}, None))  # the loop asks for it in each step
     si.after_backward(model, BATCH)
     with torch.no_grad():
         weight[0, 0] += move
