@@ -48,6 +48,9 @@ TINY = [
 
 # What a strategy's own defaults, made for larger networks and longer training, need to be on this one.
 SMALLER = {
+    "ogd": ["strategy.num_gradients=5"],
+    "gpm": ["strategy.epsilon_th=0.5"],
+    "ranpac": ["model.head.M=64"],
     "ar1": [
         "strategy.latent_layer_num=1",
         "strategy.freeze_below_layer=null",
@@ -59,9 +62,8 @@ SMALLER = {
 
 def tiny(*overrides: str) -> dict[str, Any]:
     """A checked configuration: six classes of 4x4 noise, three experiences."""
-    words = [*TINY, *overrides]
-    chosen = next((word.removeprefix("strategy=") for word in words if word.startswith("strategy=")), "er")
-    words += SMALLER.get(chosen, [])
+    chosen = next((word.removeprefix("strategy=") for word in overrides if word.startswith("strategy=")), "er")
+    words = [*TINY, *SMALLER.get(chosen, []), *overrides]
     for key, other in owned_keys(find("strategy", compose(words).strategy._target_)).items():
         # A value that the strategy has under a name of its own is set there too.
         words += [f"strategy.{key}={word.partition('=')[2]}" for word in words if word.startswith(f"{other}=")][-1:]
@@ -232,6 +234,10 @@ SAVE = checkpoint.save
         (["strategy=er", "buffer.capacity=0"], ["strategy=finetune"]),
         (["strategy=er", "strategy.replay_size=0"], ["strategy=finetune"]),
         (["strategy=agem", "buffer.capacity=0"], ["strategy=finetune"]),
+        (["strategy=agem_r", "buffer.capacity=0"], ["strategy=finetune"]),
+        (["strategy=gem", "buffer.capacity=0"], ["strategy=finetune"]),
+        (["strategy=ogd", "strategy.num_gradients=0"], ["strategy=finetune"]),
+        (["strategy=gpm", "strategy.epsilon_th=0", "strategy.epsilon_step=0"], ["strategy=finetune"]),
         (["strategy=lwf", "regularizer.lwf.weight=0"], ["strategy=finetune"]),
         (["strategy=ewc_online", "regularizer.ewc_online.weight=0"], ["strategy=finetune"]),
         (["strategy=finetune", "buffer=reservoir"], ["strategy=finetune"]),

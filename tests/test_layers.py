@@ -13,6 +13,7 @@ LAYERS = {
     "runtime": 0,
     "loss": 1,
     "gradient": 1,
+    "projection": 1,
     "metric": 1,
     "data": 1,
     "benchmark": 2,

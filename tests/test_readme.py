@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from clx.config import Mistake
 from clx.jobs import grid, master, prepare
@@ -37,6 +38,9 @@ def test_commands_compose_and_pass_the_check(words: list[str], tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("from clx.strategy.finetune import Finetune\nclass Method(Finetune):\n    pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    for folder in (tmp_path / "DIR" / part / name for part in ("train", "test") for name in "abcdefghij"):
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "one.png")
     try:
         if "-m" in words:
             cfg = master(words[2:], ())

@@ -45,11 +45,17 @@ TINY = [
     "logger=none",
 ]
 ALSO = {
-    "ar1": ["strategy.latent_layer_num=1", "strategy.freeze_below_layer=null", "strategy.lr=0.1", "strategy.inc_lr=0.1"]
+    "ranpac": ["model.head.M=64"],
+    "ar1": [
+        "strategy.latent_layer_num=1",
+        "strategy.freeze_below_layer=null",
+        "strategy.lr=0.1",
+        "strategy.inc_lr=0.1",
+    ],
 }
 # Their later phases have objectives that hold a run's own things: those phases are fitted one run after the other.
 PARTLY = {"ar1", "expert_gate", "latent_replay"}
-NOT = {"ncm": "this strategy trains nothing by gradients"}
+NOT = dict.fromkeys(("fecam", "ncm", "ranpac", "slda"), "this strategy trains nothing by gradients")
 
 
 def tiny(strategy: str, seed: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 from clx.buffer.base import Buffer
 from clx.gradient import project_half_space
 from clx.model.base import Model
+from clx.projection import filled_gradients
 from clx.strategy.finetune import Finetune
 from clx.types import Batch
 
@@ -35,10 +36,8 @@ class AGEM(Finetune):
         if batch.clock.experience == 0 or not len(self.buffer):
             return
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        for parameter in trained:
-            if parameter.grad is None:  # an earlier task's head: the stream leaves it, the memory does not
-                parameter.grad = torch.zeros_like(parameter)
+        gradient = filled_gradients(trained)
         memory = self.buffer.sample(self.reference_size)
         loss = cross_entropy(self.model(memory.x, memory.t), memory.y)
         reference = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
-        project_half_space([p.grad for p in trained if p.grad is not None], reference)
+        project_half_space(gradient, reference)

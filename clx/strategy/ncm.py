@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
+from clx.model.head.closed_form import ClosedFormHead
 from clx.model.head.ncm import NCMClassifier
 from clx.strategy.finetune import Finetune
 from clx.types import Experience, Phase
@@ -21,16 +22,23 @@ class NCM(Finetune):
     """
 
     closed_form = True
+    head_type: ClassVar[type[ClosedFormHead]] = NCMClassifier
+    head_option: ClassVar[str] = "ncm"
+
+    @property
+    def head(self) -> ClosedFormHead:
+        """The model's head."""
+        assert isinstance(self.model.classifier, ClosedFormHead)
+        return self.model.classifier
 
     def conflict(self, benchmark: Any) -> str | None:
-        if not isinstance(self.model.classifier, NCMClassifier):
-            return "model/head: this strategy answers by class means; set model/head=ncm"
+        if not isinstance(self.model.classifier, self.head_type):
+            return f"model/head: this strategy computes a head of its own kind; set model/head={self.head_option}"
         return super().conflict(benchmark)
 
     def phases(self, experience: Experience) -> Iterator[Phase]:
         return iter(())
 
     def after_task(self, experience: Experience) -> None:
-        head = self.model.classifier
-        assert isinstance(head, NCMClassifier)
-        head.add(self.embed(experience.data), experience.data.y.to(self.device))
+        self.head.add(self.embed(experience.data), experience.data.y.to(self.device))
+        self.head.solve()
