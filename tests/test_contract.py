@@ -57,6 +57,11 @@ SMALLER = {
         "strategy.lr=0.1",
         "strategy.inc_lr=0.1",
     ],
+    # Their head has all classes from the start; what is asked here is asked of heads that grow.
+    "der": ["model/head=incremental"],
+    "derpp": ["model/head=incremental"],
+    "mir": ["strategy.replay_size=8"],
+    "gdumb": ["strategy.epochs=8"],
 }
 
 
@@ -238,6 +243,13 @@ SAVE = checkpoint.save
         (["strategy=gem", "buffer.capacity=0"], ["strategy=finetune"]),
         (["strategy=ogd", "strategy.num_gradients=0"], ["strategy=finetune"]),
         (["strategy=gpm", "strategy.epsilon_th=0", "strategy.epsilon_step=0"], ["strategy=finetune"]),
+        (["strategy=der", "strategy.alpha=0"], ["strategy=finetune"]),
+        (["strategy=derpp", "strategy.beta=0"], ["strategy=der"]),
+        (["strategy=er_ace", "benchmark.accumulate=joint"], ["strategy=joint"]),
+        (["strategy=er_aml", "benchmark.accumulate=joint"], ["strategy=joint"]),
+        (["strategy=gss", "buffer.capacity=0"], ["strategy=finetune"]),
+        (["strategy=xder", "benchmark.accumulate=joint"], ["strategy=joint", "model/head=linear"]),
+        (["strategy=mir", "strategy.C=8"], ["strategy=er", "strategy.replay_size=8"]),
         (["strategy=lwf", "regularizer.lwf.weight=0"], ["strategy=finetune"]),
         (["strategy=ewc_online", "regularizer.ewc_online.weight=0"], ["strategy=finetune"]),
         (["strategy=finetune", "buffer=reservoir"], ["strategy=finetune"]),

@@ -1,15 +1,25 @@
-"""Projections of gradients, and squares of per-sample gradients."""
+"""Projections of gradients, cosines, per-sample gradients and their squares."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from clx import gradient
-from clx.gradient import dot, project_half_space, squared_gradients
+from clx.gradient import (
+    absolute_gradients,
+    dot,
+    gradient_cosines,
+    per_sample_gradients,
+    project_half_space,
+    squared_gradients,
+)
+from clx.model.dynamic import model_adaptation
+from clx.types import Experience
 
 
 def split(flat: list[float]) -> list[Tensor]:
@@ -179,7 +189,7 @@ def refuse(*_: object, **__: object) -> None:
 @pytest.mark.parametrize("make", [mlp, frozen_bias, frozen_middle])
 def test_squares_of_linear_layers(make: Callable[[], Net], task_label: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One pass over the batch, behind in-place ReLUs and with parts frozen."""
-    monkeypatch.setattr(gradient, "_squares_by_vmap", refuse)
+    monkeypatch.setattr(gradient, "_sums_by_vmap", refuse)
     compare(make, task_label)
 
 
@@ -191,7 +201,7 @@ def test_squares_of_linear_layers_in_other_uses(make: Callable[[], Net]) -> None
 @pytest.mark.parametrize(("count", "task_label"), [(7, 0), (7, 1), (70, 0)])
 def test_squares_of_a_convolutional_net(count: int, task_label: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In eval mode; 70 samples are more than the 64 that are differentiated at once."""
-    monkeypatch.setattr(gradient, "_squares_of_linear", refuse)
+    monkeypatch.setattr(gradient, "_sums_of_linear", refuse)
     compare(conv, task_label, count)
 
 
@@ -210,3 +220,59 @@ def test_squares_by_hand() -> None:
     squares = squared_gradients(Scale(), x, torch.zeros(3), lambda logits, _: logits.sum(), task_label=0)
     assert squares["layer.weight"].tolist() == [[14.0]]
     assert squares["layer.bias"].tolist() == [3.0]
+
+
+@pytest.mark.parametrize("make", [mlp, frozen_bias, frozen_body, used_twice, on_sequences, conv])
+def test_magnitudes_are_those_of_single_samples(make: Callable[[], Net]) -> None:
+    """The sum over samples of |gradient|, by a backward pass for each. Tolerance: 1e-10 in float64."""
+    torch.manual_seed(0)
+    model = make().double().eval()
+    x, targets = torch.randn(7, 2, 2, 2, dtype=torch.float64), torch.arange(7) % 3
+    parts = [one_by_one(model, x[i : i + 1], targets[i : i + 1], 1) for i in range(7)]
+    found = absolute_gradients(model, x, targets, cross_entropy, task_label=1)
+    assert found["heads.1.weight"].max() > 0
+    for name, magnitudes in found.items():
+        expected = sum((part[name].sqrt() for part in parts), torch.zeros_like(magnitudes))
+        torch.testing.assert_close(magnitudes, expected, rtol=1e-10, atol=1e-10, msg=name)
+
+
+def test_cosines_by_hand(make_linear: Any) -> None:
+    """Zero weights: the gradient is (p - one-hot)(x, 1) with p = (1/2, 1/2). (1, 0) of class 0 against itself, against
+    class 1, and against (0, 1), which shares the bias alone, one of two: 1, -1, 1/2."""
+    x, t = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.zeros(3, dtype=torch.int64)
+    samples = (x, torch.tensor([0, 1, 0]), t)
+    found = gradient_cosines(make_linear([[0.0, 0.0]] * 2), tuple(s[:1] for s in samples), samples)
+    torch.testing.assert_close(found, torch.tensor([[1.0, -1.0, 0.5]]))
+
+
+@pytest.mark.parametrize("frozen", [None, "body.1.weight", "body.1.bias", "classifier.classifier.weight"])
+def test_cosines_with_and_without_the_gradients(
+    frozen: str | None, make_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linear layers' cosines need no gradients: the same as from them."""
+    model = make_model().eval()
+    model_adaptation(model, Experience(index=0, classes=(0, 1, 2)))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name != frozen)
+    draw = torch.Generator().manual_seed(0)
+    a, b = (
+        (torch.randn(n, 16, generator=draw), torch.arange(n) % 3, torch.zeros(n, dtype=torch.int64)) for n in (20, 4)
+    )
+    quick = gradient_cosines(model, a, b)
+    monkeypatch.setattr(gradient, "_linear_layers", lambda *_: None)
+    torch.testing.assert_close(gradient_cosines(model, a, b), quick)
+
+
+@pytest.mark.parametrize("head", ["incremental", "multi_head"])
+def test_per_sample_gradients_are_those_of_single_samples(head: str, make_model: Any) -> None:
+    model = make_model(head).eval()
+    for task, classes in enumerate([(0, 1), (2, 3)]):
+        by_task = {task: classes} if head == "multi_head" else {0: classes}
+        model_adaptation(model, Experience(index=task, classes=classes, classes_by_task=by_task))
+    x = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    y, t = torch.tensor([3, 0, 2, 1]), torch.tensor([1, 0, 1, 0])
+    found = per_sample_gradients(model, x, y, t)
+    for i in range(4):
+        loss = cross_entropy(model(x[i : i + 1], t[i : i + 1]), y[i : i + 1])
+        wanted = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, materialize_grads=True)
+        torch.testing.assert_close([gradient[i] for gradient in found], list(wanted))
