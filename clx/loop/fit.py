@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from clx.logger.base import StepDone
 from clx.loop.meter import Meter
 from clx.loop.optimizer_memory import OptimizerMemory
 from clx.loop.step import Settings, Step, check_weights
+from clx.model.frozen import Frozen, Repeats
 from clx.regularizer.base import Regularizer
 from clx.runtime import seed as seeding
 from clx.runtime.call import call_offering
@@ -96,12 +98,13 @@ def fit(
     if memory is not None and optimizer is not None and position is None:
         memory.restore(phase.name, optimizer, strategy)
     step = Step(strategy, active(regularizers, phase), phase, optimizer, settings)
-    meter = Meter()
+    meter, teachers = Meter(), asked_once(strategy, step.regularizers, phase, plan)
     first, done, count = go_on(position, meter, optimizer, scheduler)
     for epoch in range(first, plan.passes):
         strategy.train()
         clock = plan.clock(experience.index, phase.name, epoch)
         for batch in epoch_batches(strategy, phase, plan, settings.seed, clock, skip=done - clock.step):
+            show(teachers, batch)
             objective = step(batch)
             hooks.skipped_steps += step.skipped
             meter.add(batch.clock.step, step.terms)
@@ -122,10 +125,33 @@ def fit(
         if hooks.stop():
             break
         hooks.after_epoch(epoch)
+    show(teachers, None)
     check_weights(strategy, f"experience {experience.index}, phase {phase.name}")
     if memory is not None and optimizer is not None:
         memory.save(phase.name, optimizer, strategy)
     return count
+
+
+def asked_once(strategy: Finetune, regularizers: Mapping[str, Regularizer], phase: Phase, plan: Plan) -> list[Repeats]:
+    """For each teacher that takes part, what keeps its answers; none where the phase's inputs do not come again, that
+    is, in a single epoch or with random augmentation."""
+    transform = phase.transform or strategy.train_transform
+    again = plan.passes > 1 and transform is strategy.eval_transform
+    parts = partial(batches, phase.data, strategy.eval_batch_size, transform, strategy.device)
+    found = []
+    for module in (module for part in (strategy, *regularizers.values()) for module in part.modules()):
+        if isinstance(module, Frozen):
+            module.repeats = Repeats(parts, len(phase.data)) if again else None
+            found += [module.repeats] if module.repeats is not None else []
+    return found
+
+
+def show(teachers: Iterable[Repeats], batch: Batch | None) -> None:
+    """Tell them the batch of the step; None = there are no more."""
+    for repeats in teachers:
+        repeats.batch = batch
+        if batch is None:
+            repeats.kept.clear()
 
 
 def parameter_groups(strategy: Finetune, experience: Experience, phase: Phase) -> list[dict[str, Any]]:

@@ -18,8 +18,8 @@ class LwF(Regularizer):
 
     Li & Hoiem 2016, arXiv:1606.09282, Eq. 3-4. lambda_o -> weight, T -> temperature. Softmax and sum as in the
     paper: over the classes of each earlier task where tasks are labelled, over all earlier classes where not.
-    Equals finetune at weight 0. Differs from the paper: no warm-up of the new head with the backbone frozen,
-    and the teacher answers each augmented input anew instead of once for each sample.
+    Equals finetune at weight 0. Differs from the paper: no warm-up of the new head with the backbone frozen;
+    with random augmentation, or a single epoch, the teacher answers each input anew instead of once for each sample.
     """
 
     def __init__(self, weight: float, *, temperature: float) -> None:
