@@ -61,6 +61,7 @@ SMALLER = {
     "der": ["model/head=incremental"],
     "derpp": ["model/head=incremental"],
     "mir": ["strategy.replay_size=8"],
+    "rwalk": ["regularizer.rwalk.delta_t=4"],
     "gdumb": ["strategy.epochs=8"],
 }
 
@@ -251,6 +252,13 @@ SAVE = checkpoint.save
         (["strategy=xder", "benchmark.accumulate=joint"], ["strategy=joint", "model/head=linear"]),
         (["strategy=mir", "strategy.C=8"], ["strategy=er", "strategy.replay_size=8"]),
         (["strategy=lwf", "regularizer.lwf.weight=0"], ["strategy=finetune"]),
+        (["strategy=ewc", "regularizer.ewc.weight=0"], ["strategy=finetune"]),
+        (["strategy=l2", "regularizer.l2.weight=0"], ["strategy=finetune"]),
+        (["strategy=mas", "regularizer.mas.weight=0"], ["strategy=finetune"]),
+        (["strategy=rwalk", "regularizer.rwalk.weight=0"], ["strategy=finetune"]),
+        (["strategy=feature_distillation", "regularizer.feature_distillation.weight=0"], ["strategy=finetune"]),
+        (["strategy=lwf_mc"], ["strategy=icarl", "buffer.capacity=0"]),
+        (["strategy=lfl", "strategy.lambda_e=0", "strategy.freeze_head=false"], ["strategy=finetune"]),
         (["strategy=ewc_online", "regularizer.ewc_online.weight=0"], ["strategy=finetune"]),
         (["strategy=finetune", "buffer=reservoir"], ["strategy=finetune"]),
         (["strategy=finetune", "regularizer=lwf"], ["strategy=lwf"]),

@@ -36,3 +36,12 @@ def sigmoid_distillation(student: Tensor, target: Tensor, teacher: Tensor | None
     if teacher is not None:
         truth = torch.cat((teacher.to(student.dtype).sigmoid(), truth[:, teacher.shape[1] :]), 1)
     return functional.binary_cross_entropy_with_logits(student, truth, reduction="sum") / len(student)
+
+
+def feature_distance(features: Tensor, teacher: Tensor) -> Tensor:
+    """Half the squared Euclidean distance between a model's features and its teacher's.
+
+    Jung et al. 2016, arXiv:1607.00122; as the hint loss of Romero et al. 2015, arXiv:1412.6550, Eq. 3.
+    features, teacher: [B, D]. Returns a scalar, summed over D, mean over B.
+    """
+    return functional.mse_loss(features, teacher, reduction="sum") / (2 * len(features))

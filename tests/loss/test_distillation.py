@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clx.loss.distillation import distillation, sigmoid_distillation
+from clx.loss.distillation import distillation, feature_distance, sigmoid_distillation
 
 LN3 = math.log(3)
 
@@ -100,3 +100,13 @@ def test_a_teacher_of_all_classes_replaces_every_label() -> None:
     student, teacher = torch.full((1, 2), LN3), torch.full((1, 2), -LN3)
     for target in (0, 1):
         equal(sigmoid_distillation(student, torch.tensor([target]), teacher), 2.223282)
+
+
+def test_feature_distance() -> None:
+    """1/2 (3^2 + 4^2) = 12.5 and 0: mean 6.25; its gradient (f - teacher) / B = (3, 4) / 2 and 0."""
+    features = torch.tensor([[4.0, 5.0], [1.0, 1.0]], requires_grad=True)
+    value = feature_distance(features, torch.ones(2, 2))
+    equal(value, 6.25)
+    value.backward()
+    assert features.grad is not None
+    assert features.grad.tolist() == [[1.5, 2.0], [0.0, 0.0]]
