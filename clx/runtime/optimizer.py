@@ -49,7 +49,8 @@ def fast(kind: Any) -> Any:
 
 
 def _pays(kind: type, groups: Iterable[Any], keys: dict[str, Any]) -> bool:
-    if kind not in (torch.optim.Adam, torch.optim.AdamW) and not (kind is torch.optim.SGD and keys.get("momentum")):
+    momentum = kind is torch.optim.SGD and keys.get("momentum") and not keys.get("dampening")
+    if kind not in (torch.optim.Adam, torch.optim.AdamW) and not momentum:
         return False
     lists = [group["params"] if isinstance(group, dict) else [group] for group in groups]
     tensors = [tensor for own in lists for tensor in ([own] if isinstance(own, Tensor) else own)]
@@ -70,3 +71,14 @@ def _align(optimizer: torch.optim.Optimizer) -> None:
             for name, value in kept.items():
                 if isinstance(value, Tensor) and value.dim() and value.stride() != strides:
                     kept[name] = torch.empty_like(parameter).copy_(value)
+        if group.get("momentum"):
+            _complete(optimizer, [parameter for parameter in group["params"] if parameter.grad is not None])
+
+
+def _complete(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
+    """Momentum of 0, which does what none does, for parameters that get their first gradient later than others: the
+    fused kernel takes all of a group with momentum or all without."""
+    missing = [p for p in parameters if optimizer.state[p].get("momentum_buffer") is None]
+    if len(missing) < len(parameters):
+        for parameter in missing:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -59,6 +59,21 @@ def test_fused_up_to_rounding(kind: type[torch.optim.Optimizer], keys: dict[str,
     torch.testing.assert_close(weights(fast(kind), view=view, **keys), expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_of_a_parameter_whose_first_gradient_comes_later(*, nesterov: bool) -> None:
+    """A head of another task, say: in the second step beside one that has momentum already."""
+    ends = []
+    for kind in (torch.optim.SGD, fast(torch.optim.SGD)):
+        early, late = (torch.nn.Parameter(torch.linspace(-1, 1, 4)) for _ in range(2))
+        optimizer = kind([early, late], lr=0.1, momentum=0.9, nesterov=nesterov)
+        for step in range(4):
+            early.grad = torch.full((4,), 1.0 + step)
+            late.grad = None if step == 0 else torch.full((4,), 2.0 - step)
+            optimizer.step()
+        ends.append(torch.cat((early.detach(), late.detach())))
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-6, atol=1e-7)
+
+
 def test_state_that_lies_otherwise_is_laid_out_as_its_parameter() -> None:
     """Moments [4, 3] stacked elsewhere, handed to a parameter whose memory is that of its transpose."""
     ends = []
@@ -75,7 +90,13 @@ def test_state_that_lies_otherwise_is_laid_out_as_its_parameter() -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [{"momentum": 0.0}, {"momentum": 0.9, "foreach": True}, {"momentum": 0.9, "fused": False}]
+    "keys",
+    [
+        {"momentum": 0.0},
+        {"momentum": 0.9, "dampening": 0.1},
+        {"momentum": 0.9, "foreach": True},
+        {"momentum": 0.9, "fused": False},
+    ],
 )
 def test_not_fused_where_it_does_not_pay_or_is_not_wanted(keys: dict[str, Any]) -> None:
     assert not fast(torch.optim.SGD)([torch.nn.Parameter(torch.zeros(1))], lr=0.1, **keys).defaults["fused"]
