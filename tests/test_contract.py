@@ -51,6 +51,7 @@ SMALLER = {
     "ogd": ["strategy.num_gradients=5"],
     "gpm": ["strategy.epsilon_th=0.5"],
     "ranpac": ["model.head.M=64"],
+    "rwalk": ["regularizer.rwalk.delta_t=4"],
     "ar1": [
         "strategy.latent_layer_num=1",
         "strategy.freeze_below_layer=null",
@@ -61,15 +62,21 @@ SMALLER = {
     "der": ["model/head=incremental"],
     "derpp": ["model/head=incremental"],
     "mir": ["strategy.replay_size=8"],
-    "rwalk": ["regularizer.rwalk.delta_t=4"],
     "gdumb": ["strategy.epochs=8"],
+    # These answer by the task label alone.
+    "packnet": ["benchmark.scenario=task_incremental"],
+    "hat": ["benchmark.scenario=task_incremental"],
+    "pnn": ["benchmark.scenario=task_incremental"],
 }
 
 
 def tiny(*overrides: str) -> dict[str, Any]:
     """A checked configuration: six classes of 4x4 noise, three experiences."""
     chosen = next((word.removeprefix("strategy=") for word in overrides if word.startswith("strategy=")), "er")
-    words = [*TINY, *SMALLER.get(chosen, []), *overrides]
+    smaller = SMALLER.get(chosen, [])
+    own_model = any(word.startswith("model=") for word in smaller)  # whose keys are not those of simple_mlp
+    base = [word for word in TINY if not (own_model and word.startswith("model"))]
+    words = [*base, *smaller, *overrides]
     for key, other in owned_keys(find("strategy", compose(words).strategy._target_)).items():
         # A value that the strategy has under a name of its own is set there too.
         words += [f"strategy.{key}={word.partition('=')[2]}" for word in words if word.startswith(f"{other}=")][-1:]
@@ -252,6 +259,7 @@ SAVE = checkpoint.save
         (["strategy=xder", "benchmark.accumulate=joint"], ["strategy=joint", "model/head=linear"]),
         (["strategy=mir", "strategy.C=8"], ["strategy=er", "strategy.replay_size=8"]),
         (["strategy=lwf", "regularizer.lwf.weight=0"], ["strategy=finetune"]),
+        (["strategy=ewc_online", "regularizer.ewc_online.weight=0"], ["strategy=finetune"]),
         (["strategy=ewc", "regularizer.ewc.weight=0"], ["strategy=finetune"]),
         (["strategy=l2", "regularizer.l2.weight=0"], ["strategy=finetune"]),
         (["strategy=mas", "regularizer.mas.weight=0"], ["strategy=finetune"]),
@@ -259,7 +267,20 @@ SAVE = checkpoint.save
         (["strategy=feature_distillation", "regularizer.feature_distillation.weight=0"], ["strategy=finetune"]),
         (["strategy=lwf_mc"], ["strategy=icarl", "buffer.capacity=0"]),
         (["strategy=lfl", "strategy.lambda_e=0", "strategy.freeze_head=false"], ["strategy=finetune"]),
-        (["strategy=ewc_online", "regularizer.ewc_online.weight=0"], ["strategy=finetune"]),
+        (
+            ["strategy=wa", "strategy.distill=false", "strategy.align=false", "strategy.nonnegative=false"],
+            ["strategy=ft_exemplars"],
+        ),
+        (["strategy=bic", "strategy.bias_epochs=0", "strategy.distill=false"], ["strategy=ft_exemplars"]),
+        (
+            [
+                "strategy=packnet",
+                "strategy.prune_fraction=0",
+                "strategy.retrain_epochs=0",
+                "benchmark.accumulate=joint",
+            ],
+            ["strategy=joint", "benchmark.scenario=task_incremental", "model/head=multi_head"],
+        ),
         (["strategy=finetune", "buffer=reservoir"], ["strategy=finetune"]),
         (["strategy=finetune", "regularizer=lwf"], ["strategy=lwf"]),
         (["strategy=er", "regularizer=[lwf,ewc_online]"], ["strategy=er", "regularizer=[ewc_online,lwf]"]),
