@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,8 @@ class Estimate:
 
 def student_t_quantile(level: float, degrees: int) -> float:
     """t with P(|T| <= t) = level for Student's t of that many degrees of freedom."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - a quarter of a second that a single run need not wait
+
     if degrees < 1 or not 0 < level < 1:
         raise ValueError(f"degrees {degrees} and level {level}: need at least 1, and a level in (0, 1)")
     return float(stdtrit(degrees, (1 + level) / 2))
