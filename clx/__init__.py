@@ -4,7 +4,7 @@ The map, from the bottom up (a module imports from lower layers only):
 
     types.py         Samples, Batch, Experience, Objective, Phase: what passes between the parts
     runtime/         seeds, device, torchvision's door
-    loss/ gradient.py projection.py metric/   pure functions: loss terms, projections, numbers read off an accuracy matrix
+    loss/ gradient.py projection.py metric/   pure functions: loss terms, gradients, numbers read off an accuracy matrix
     data/            data sets as uint8 tensors, batches, the way from stored image to input
     benchmark/       streams: which classes or domains arrive when
     model/           backbones and heads that grow with the stream

@@ -5,7 +5,7 @@ Shapes: N samples of a set, B samples of a batch, K classes seen so far, ... the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -51,6 +51,12 @@ class Batch:
         return Batch(
             torch.cat((self.x, other.x)), torch.cat((self.y, other.y)), torch.cat((self.t, other.t)), clock=self.clock
         )
+
+    def by_task(self) -> Iterator[tuple[int, Batch]]:
+        """Each task label with its samples; itself where there is one label alone."""
+        tasks = self.t.unique().tolist()
+        for task in tasks:
+            yield task, self if len(tasks) == 1 else self[self.t == task]
 
     def __getitem__(self, index: Any) -> Batch:
         pick = lambda tensor: None if tensor is None else tensor[index]  # noqa: E731 - one expression, used thrice

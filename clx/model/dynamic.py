@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -99,6 +99,18 @@ class MultiTaskModule(DynamicModule):
     def _padded(self, logits: Tensor) -> Tensor:
         missing = self.num_columns - logits.shape[1]
         return functional.pad(logits, (0, missing), value=self.mask_value) if missing > 0 else logits
+
+
+def by_task(x: Tensor, task_labels: Tensor | int, answer: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """answer(x of one task, its label) for samples x [B, ...] of several tasks, put together in their order.
+
+    task_labels: [B], or one for all.
+    """
+    labels = torch.as_tensor(task_labels, device=x.device).expand(len(x))
+    tasks, which = labels.unique(return_inverse=True)
+    places = [(which == n).nonzero().squeeze(1) for n in range(len(tasks))]
+    parts = [answer(x[place], task) for place, task in zip(places, tasks.tolist(), strict=True)]
+    return torch.cat(parts)[torch.cat(places).argsort()]
 
 
 def needs_task_labels(model: nn.Module) -> bool:

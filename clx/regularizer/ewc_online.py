@@ -59,9 +59,7 @@ class EWCOnline(QuadraticPenalty):
         count = 0
         for batch in batches:
             count += len(batch)
-            tasks = batch.t.unique().tolist()
-            for task in tasks:
-                part = batch if len(tasks) == 1 else batch[batch.t == task]
+            for task, part in batch.by_task():
                 targets = part.y if self.labels == "empirical" else partial(self.classes, draw)
                 for name, squares in squared_gradients(model, part.x, targets, loss, task_label=task).items():
                     total[name] += squares

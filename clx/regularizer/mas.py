@@ -32,9 +32,7 @@ class MAS(QuadraticPenalty):
         count = 0
         for batch in batches:
             count += len(batch)
-            tasks = batch.t.unique().tolist()
-            for task in tasks:
-                part = batch if len(tasks) == 1 else batch[batch.t == task]
+            for task, part in batch.by_task():
                 found = absolute_gradients(model, part.x, part.y, squared_length, task_label=task)
                 for name, magnitudes in found.items():
                     total[name] += magnitudes

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from clx.buffer.base import Buffer
 from clx.loss.attention import annealed, capacity, compensation
 from clx.model.base import Model
-from clx.model.dynamic import MultiTaskModule
+from clx.model.dynamic import MultiTaskModule, by_task
 from clx.model.split import units
 from clx.strategy.finetune import Finetune
 from clx.types import Batch, Clock, Experience, Objective
@@ -147,11 +147,7 @@ class HAT(Finetune):
     def inference(self, x: Tensor, task_labels: Tensor | None = None) -> Tensor:
         if task_labels is None:
             raise ValueError("task_labels None: HAT has gates for each task; give the labels")
-        labels = torch.as_tensor(task_labels, device=x.device).expand(len(x))
-        tasks, which = labels.unique(return_inverse=True)
-        parts = [self.answer(x[which == n], task) for n, task in enumerate(tasks.tolist())]
-        order = torch.cat([(which == n).nonzero().squeeze(1) for n in range(len(parts))])
-        return torch.cat(parts)[order.argsort()]
+        return by_task(x, task_labels, self.answer)
 
     def answer(self, x: Tensor, task: int) -> Tensor:
         """x [B, ...] of one task -> scores [B, K] through the task's units alone."""
