@@ -16,6 +16,7 @@ VERBS = {
     "list": "clx.command.list",
     "data": "clx.command.data",
     "report": "clx.command.report",
+    "verify": "clx.command.verify",
     "export": "clx.command.export",
     "--from": "clx.command.start",
 }

@@ -20,7 +20,7 @@ COMMANDS = [
     for language, block in BLOCKS
     if language == "bash"
     for line in block.splitlines()
-    if line.startswith("clx ") and not re.match(r"clx (compare|report|show|list|resume|data|export|--from)", line)
+    if line.startswith("clx ") and not re.match(r"clx (compare|report|show|list|resume|data|export|verify|--from)", line)
 ]
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "clx report [PATHS]": "the same as one page for a browser",
     "clx show RUN": "one run: what is special about it, its accuracy matrix, cost and environment",
     "clx show --diff RUN_A RUN_B": "where two runs differ, the first number at which they part, and the likely reason",
+    "clx verify [--group NAME]": "published rows run again: what was reported, what comes out here, the verdict",
     "clx resume RUN ...": "go on with runs that were interrupted or failed",
     "clx --from FILE": "start a run from the config.yaml of another",
     "clx export RUN --format onnx": "the trained model as one file",
