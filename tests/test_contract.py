@@ -63,6 +63,11 @@ SMALLER = {
     "derpp": ["model/head=incremental"],
     "mir": ["strategy.replay_size=8"],
     "gdumb": ["strategy.epochs=8"],
+    "dgr": ["strategy.generator_epochs=10", "strategy.r=0.5"],
+    # Prompts go into a vision transformer; this one has six layers of 64.
+    "l2p": ["model=vit", "model.name=test_vit"],
+    "dualprompt": ["model=vit", "model.name=test_vit"],
+    "codaprompt": ["model=vit", "model.name=test_vit"],
     # These answer by the task label alone.
     "packnet": ["benchmark.scenario=task_incremental"],
     "hat": ["benchmark.scenario=task_incremental"],
@@ -253,6 +258,7 @@ SAVE = checkpoint.save
         (["strategy=gpm", "strategy.epsilon_th=0", "strategy.epsilon_step=0"], ["strategy=finetune"]),
         (["strategy=der", "strategy.alpha=0"], ["strategy=finetune"]),
         (["strategy=derpp", "strategy.beta=0"], ["strategy=der"]),
+        (["strategy=dgr", "strategy.r=1"], ["strategy=finetune"]),
         (["strategy=er_ace", "benchmark.accumulate=joint"], ["strategy=joint"]),
         (["strategy=er_aml", "benchmark.accumulate=joint"], ["strategy=joint"]),
         (["strategy=gss", "buffer.capacity=0"], ["strategy=finetune"]),

@@ -54,7 +54,7 @@ ALSO = {
     ],
 }
 # Their later phases have objectives that hold a run's own things: those phases are fitted one run after the other.
-PARTLY = {"ar1", "expert_gate", "latent_replay"}
+PARTLY = {"ar1", "dgr", "expert_gate", "latent_replay"}
 NOT = dict.fromkeys(("fecam", "ncm", "ranpac", "slda"), "this strategy trains nothing by gradients")
 
 
