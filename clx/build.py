@@ -122,9 +122,8 @@ def _optimization(config: Mapping[str, Any]) -> tuple[Any, Any]:
 
     from clx.runtime.optimizer import fast  # noqa: PLC0415
 
-    made = _partial("optimizer", config["optimizer"])
-    optimizer = functools.partial(fast(made.func), *made.args, **made.keywords)
-    trial = _call("optimizer", config["optimizer"], optimizer, [torch.nn.Parameter(torch.zeros(1))])
+    optimizer = _partial("optimizer", config["optimizer"])
+    trial = _call("optimizer", config["optimizer"], fast(optimizer), [torch.nn.Parameter(torch.zeros(1))])
     if not config["scheduler"].get("_target_"):
         return optimizer, None
     scheduler = _partial("scheduler", config["scheduler"])

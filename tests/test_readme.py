@@ -15,12 +15,13 @@ from clx.sweep.search import Search
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+OTHER = re.compile(r"clx (compare|report|show|list|resume|data|export|verify|--from)")  # than a run or a sweep
 COMMANDS = [
     shlex.split(line, comments=True)
     for language, block in BLOCKS
     if language == "bash"
     for line in block.splitlines()
-    if line.startswith("clx ") and not re.match(r"clx (compare|report|show|list|resume|data|export|verify|--from)", line)
+    if line.startswith("clx ") and not OTHER.match(line)
 ]
 
 

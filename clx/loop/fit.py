@@ -19,6 +19,7 @@ from clx.model.frozen import Frozen, Repeats
 from clx.regularizer.base import Regularizer
 from clx.runtime import seed as seeding
 from clx.runtime.call import call_offering
+from clx.runtime.optimizer import fast
 from clx.strategy.finetune import Finetune
 from clx.types import Batch, Clock, Experience, Phase
 
@@ -166,7 +167,7 @@ def make_optimizer(
     """The phase's optimizer and scheduler; None where there is none."""
     if not groups:  # closed-form methods have nothing to descend on
         return None, None
-    optimizer = (phase.optimizer or settings.optimizer)(groups)
+    optimizer = fast(phase.optimizer or settings.optimizer)(groups)
     build = phase.scheduler or settings.scheduler
     if build is None:
         return optimizer, None

@@ -15,7 +15,7 @@ from clx.loop.trainer import Trainer
 from clx.model.base import Model
 from clx.model.dynamic import model_adaptation
 from clx.model.head.incremental import IncrementalClassifier
-from clx.regularizer.lwf import LwF
+from clx.regularizer.lwf import LwF, columns
 from clx.strategy.finetune import Finetune
 from clx.types import Batch, Experience, Objective
 
@@ -182,3 +182,11 @@ def test_weight_0_is_finetune(head: str, train_tiny: Any) -> None:
 def test_bad_values(make: Callable[[], LwF], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [((0, 1, 2), slice(0, 3)), ((4, 5), slice(4, 6)), ((7,), slice(7, 8)), ((0, 2), [0, 2]), ((1, 0), [1, 0])],
+)
+def test_columns_side_by_side_are_a_slice(classes: tuple[int, ...], expected: slice | list[int]) -> None:
+    assert columns(classes) == expected

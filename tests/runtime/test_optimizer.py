@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,10 @@ def test_a_run_imports_no_compiler(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path
     )
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_of_a_partial() -> None:
+    made = fast(functools.partial(torch.optim.SGD, lr=0.5, momentum=0.9))([torch.nn.Parameter(torch.zeros(1))])
+    assert isinstance(made, torch.optim.SGD)
+    assert made.defaults["lr"] == 0.5
+    assert made.defaults["fused"] is True
