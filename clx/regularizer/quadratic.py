@@ -76,10 +76,14 @@ class Springs(torch.autograd.Function):
     @staticmethod
     def forward(runs: int, *tensors: Tensor) -> Tensor:
         parameters, importance, anchor, away, pull = fifths(tensors)
-        torch._foreach_copy_(away, parameters)
-        torch._foreach_sub_(away, anchor)
-        torch._foreach_copy_(pull, away)
-        torch._foreach_mul_(pull, importance)
+        if away[0].is_cuda:  # a kernel for all of them
+            torch._foreach_copy_(away, parameters)
+            torch._foreach_sub_(away, anchor)
+            torch._foreach_copy_(pull, away)
+            torch._foreach_mul_(pull, importance)
+        else:  # one by one anyway, and so without copies
+            for p, f, a, difference, product in zip(parameters, importance, anchor, away, pull, strict=True):
+                torch.mul(torch.sub(p, a, out=difference), f, out=product)
         return torch.stack([inner(a, b, runs) for a, b in zip(away, pull, strict=True)]).sum(0).div_(2)
 
     @staticmethod
