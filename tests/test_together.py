@@ -55,7 +55,12 @@ ALSO = {
 }
 # Their later phases have objectives that hold a run's own things: those phases are fitted one run after the other.
 PARTLY = {"ar1", "dgr", "expert_gate", "latent_replay"}
-NOT = dict.fromkeys(("fecam", "ncm", "ranpac", "slda"), "this strategy trains nothing by gradients")
+NOT = {
+    **dict.fromkeys(("fecam", "ncm", "ranpac", "slda"), "this strategy trains nothing by gradients"),
+    **dict.fromkeys(("cope", "er_aml"), "its objective looks into the buffer"),
+    **dict.fromkeys(("scr", "xder"), "its objective augments stored samples"),
+    "mir": "its objective tries a step of its own",
+}
 
 
 def tiny(strategy: str, seed: int) -> dict[str, Any]:
@@ -212,6 +217,10 @@ REFUSED = {
     "trainer.ensemble=[0,1] strategy=ncm model/head=ncm": "this strategy trains nothing by gradients; clx -m seed=0,1",
     "-m trainer.ensemble=[0,1] trainer.epochs=1,2": "trainer.ensemble=[0,1]: is for one plain command",
     "trainer.ensemble=3": "trainer.ensemble: ",
+    "trainer.ensemble=${seed}": "trainer.ensemble=0: must be a list of seeds, as in [0,1,2]",
+    "trainer.ensemble=${nope:1}": "trainer.ensemble: Unsupported interpolation type nope",
+    "trainer.ensemble=[0,${nope}]": "trainer.ensemble: Interpolation key 'nope' not found",
+    "trainer.ensemble=[0,1] strategy=mir": "its objective tries a step of its own",
 }
 
 

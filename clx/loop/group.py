@@ -178,6 +178,8 @@ class Group:
 def _check(fittings: Sequence[Fitting]) -> None:
     """Raise Unbatchable for what the settings and the phases alone say."""
     first, settings = fittings[0], fittings[0].trainer.settings
+    if first.trainer.strategy.alone is not None:
+        raise Unbatchable(first.trainer.strategy.alone)
     if settings.precision != "float32":
         raise Unbatchable(f"trainer.precision={settings.precision} rounds in another order; use float32")
     form = first.trainer.form

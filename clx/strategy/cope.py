@@ -29,6 +29,7 @@ class CoPE(Finetune):
     prototypes take the features after the step, in eval mode; memory is drawn from all samples alike, not by class.
     """
 
+    alone = "its objective looks into the buffer"
     needs_buffer = "class_balanced"
     prototypes: Tensor
     known: Tensor

@@ -52,9 +52,9 @@ class ERACE(Finetune):
 
     def competing(self, y: Tensor, num_columns: int) -> Tensor:
         """Columns [num_columns] of the classes of y [B], and of those that never came."""
-        allowed = torch.ones(num_columns, dtype=torch.bool, device=y.device)
-        allowed[: len(self.met)] = ~self.met
-        return allowed.index_fill(0, y, True)
+        new = self.met.new_ones(num_columns - len(self.met))
+        present = (y.unsqueeze(1) == torch.arange(num_columns, device=y.device)).any(0)
+        return torch.cat((~self.met, new)) | present
 
     def after_step(self, batch: Batch, objective: Objective) -> None:
         super().after_step(batch, objective)

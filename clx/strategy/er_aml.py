@@ -26,6 +26,7 @@ class ERAML(Finetune):
     task boundaries they start at the first batch.
     """
 
+    alone = "its objective looks into the buffer"
     needs_buffer = "reservoir"
 
     def __init__(self, model: Model, buffer: Buffer, *, replay_size: int, temperature: float) -> None:

@@ -29,6 +29,7 @@ class Finetune(nn.Module):
 
     scenarios = SCENARIOS
     closed_form = False  # a strategy that computes its head, not trains it, takes a head made for that
+    alone: str | None = None  # why runs of several seeds cannot be trained as one (trainer.ensemble); None = try
     needs_buffer: str | None = None  # a strategy that replays names the option to advise where there is none
 
     def __init__(self, model: Model, buffer: Buffer | None = None) -> None:

@@ -24,6 +24,8 @@ class MIR(ER):
     step tried is plain gradient descent, whatever the optimizer; the joint batch weighs every sample the same.
     """
 
+    alone = "its objective tries a step of its own"
+
     def __init__(self, model: Model, buffer: Buffer, *, replay_size: int, C: int, virtual_lr: float) -> None:  # noqa: N803 - the paper's name
         super().__init__(model, buffer, replay_size=replay_size)
         if C < 1:

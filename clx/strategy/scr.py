@@ -29,6 +29,7 @@ class SCR(Finetune):
     and takes them away; between the ends of experiences the last means answer, and new classes have none.
     """
 
+    alone = "its objective augments stored samples"
     needs_buffer = "reservoir"
     closed_form = True
 

@@ -36,6 +36,7 @@ class XDER(Finetune):
     """
 
     scenarios = frozenset({"class_incremental", "task_incremental"})
+    alone = "its objective augments stored samples"
     needs_buffer = "equal_random"
 
     def __init__(

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from clx.app import course, load_data
 from clx.build import build
-from clx.config import Conflict, Mistake
+from clx.config import Conflict, Mistake, first_line
 from clx.jobs import Job, prepare
 from clx.runtime.signals import terminable
 from clx.store.run import RunStore, exit_code
@@ -25,9 +26,15 @@ KEY = "trainer.ensemble"
 
 
 def seeds(cfg: DictConfig) -> list[int] | None:
-    """The seeds that a command names there, or None."""
-    found = OmegaConf.select(cfg, KEY)
-    return None if found is None else [int(seed) for seed in found]
+    """The seeds that a command names there, or None. Raises Mistake for an interpolation to nowhere."""
+    try:
+        found = OmegaConf.select(cfg, KEY)
+        given = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_list(found) else found
+    except OmegaConfBaseException as error:
+        raise Mistake(f"{KEY}: {first_line(error)}") from error
+    if given is not None and not (isinstance(given, list) and all(type(seed) is int for seed in given)):
+        raise Mistake(f"{KEY}={given}: must be a list of seeds, as in [0,1,2]")
+    return given
 
 
 def run(chosen: Sequence[int], overrides: Sequence[str], folders: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.configuration import set_hypothesis_home_dir
+from omegaconf import OmegaConf
 
 import clx.app
 import clx.command.resume
@@ -69,6 +70,7 @@ def typed() -> Callable[[list[str]], tuple[int | None, str, str]]:
     def run(words: list[str]) -> tuple[int | None, str, str]:
         code: int | None = None
         before = set(Path().rglob("*"))
+        OmegaConf.clear_resolver("hydra")  # Hydra's, where a test before this one had it run: a command starts without
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.suppress(LetThrough):
             code = main(words)
