@@ -117,7 +117,7 @@ class Buffer:
             elif wider < 0:
                 values = torch.cat((values, values.new_full((*values.shape[:-1], -wider), math.nan)), -1)
             stored[there] = values
-        if len(slots):
+        if self.size < self.capacity and len(slots):
             self.size = max(self.size, int(slots.max()) + 1)
 
     def state_dict(self) -> dict[str, Any]:

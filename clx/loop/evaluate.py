@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from clx.data.batches import batches
 from clx.strategy.finetune import Finetune
@@ -24,10 +23,10 @@ class Evaluator:
         sets = list(stream)
         self.classes = [tuple(s.y.unique().tolist()) for s in sets] if classes is None else list(classes)
         self.tasks = [set(s.t.unique().tolist()) for s in sets]
-        counts = torch.tensor([len(columns) for columns in self.classes])
-        flat = torch.tensor([column for columns in self.classes for column in columns], dtype=torch.int64)
-        self.own = torch.zeros(len(sets), 1 + max(flat.tolist(), default=-1), dtype=torch.bool)  # [sets, columns]
-        self.own[torch.repeat_interleave(torch.arange(len(sets)), counts), flat] = True
+        # [sets, m] columns of each, in order; the last one again where a set has fewer.
+        width = max((len(columns) for columns in self.classes), default=0)
+        ordered = [sorted(columns) or [0] for columns in self.classes]
+        self.own = torch.tensor([own + own[-1:] * (width - len(own)) for own in ordered], dtype=torch.int64)
         self.sizes = torch.tensor([len(s) for s in sets])
         self.owner = torch.repeat_interleave(torch.arange(len(sets)), self.sizes)  # [N] test set of each sample
         if all(s.data is sets[0].data for s in sets):
@@ -59,7 +58,7 @@ class Evaluator:
         measurable = torch.tensor([a and b for a, b in zip(trained, columns_there, strict=True)])
         keep = measurable[self.owner].nonzero().squeeze(1)
         samples, owner, device = self.samples[keep], self.owner[keep], strategy.device
-        own = functional.pad(self.own, (0, num_columns - self.own.shape[1])).to(device)  # or cut
+        own = self.own.to(device)
         hits = torch.zeros(2, len(self.classes), dtype=torch.int64, device=device)
         was_training = strategy.training
         strategy.eval()
@@ -67,14 +66,14 @@ class Evaluator:
         for batch in parts:
             assert batch.index is not None
             group = owner[batch.index.to("cpu")].to(device)
-            for row, predicted in enumerate(_predictions(strategy.inference(batch.x, batch.t), own[group])):
-                hits[row] += torch.bincount(group[predicted == batch.y], minlength=len(self.classes))
+            scores = strategy.inference(batch.x, batch.t)[:, :num_columns]
+            hits.index_add_(1, group, _correct(scores, batch.y, own[group]).long())
         strategy.train(was_training)
         plain, aware = (hits.cpu().double() / self.sizes).masked_fill(~measurable, math.nan).tolist()
         return plain, aware
 
 
-def _predictions(scores: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns [B] with the largest of scores [B, K], over all and over own [B, K] columns alone."""
-    scores = scores[:, : own.shape[1]]
-    return scores.argmax(1), scores.masked_fill(~own, -math.inf).argmax(1)
+def _correct(scores: Tensor, y: Tensor, own: Tensor) -> Tensor:
+    """Whether class y [B] has the largest of scores [B, K], over all and over own [B, m] columns alone: [2, B]."""
+    best = scores.gather(1, own).argmax(1, keepdim=True)
+    return torch.stack((scores.argmax(1) == y, own.gather(1, best).squeeze(1) == y))
