@@ -113,6 +113,23 @@ AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class InOrder:
+    """Augmentations one after the other: [B, C, H, W] bytes -> the same. Raises ValueError for an unknown name."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in AUGMENTATIONS:
+                close = difflib.get_close_matches(name, AUGMENTATIONS, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise ValueError(f"augment {name}: there is {', '.join(AUGMENTATIONS)}{hint}")
+        self.steps = [AUGMENTATIONS[name] for name in names]
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        for step in self.steps:
+            raw = step(raw)
+        return raw
+
+
 class Augmented(ToInput):
     """Stored batch -> augmentations in the given order -> the model's input. Draws come from torch's global generator.
 
@@ -120,15 +137,8 @@ class Augmented(ToInput):
     """
 
     def __init__(self, to_input: ToInput, names: Sequence[str]) -> None:
-        for name in names:
-            if name not in AUGMENTATIONS:
-                close = difflib.get_close_matches(name, AUGMENTATIONS, n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                raise ValueError(f"augment {name}: there is {', '.join(AUGMENTATIONS)}{hint}")
+        self.augment = InOrder(names)
         vars(self).update(vars(to_input))
-        self.steps = [AUGMENTATIONS[name] for name in names]
 
     def __call__(self, raw: Tensor) -> Tensor:
-        for step in self.steps:
-            raw = step(raw)
-        return super().__call__(raw)
+        return super().__call__(self.augment(raw))

@@ -10,15 +10,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clx.buffer.base import Buffer
-from clx.loss.distillation import sigmoid_distillation
 from clx.model.base import Model
 from clx.model.dynamic import needs_task_labels
-from clx.model.frozen import Frozen, frozen_copy
-from clx.strategy.finetune import Finetune
-from clx.types import Batch, Experience, Objective, Phase
+from clx.strategy.lwf_mc import LwFMC
+from clx.types import Experience, Phase
 
 
-class ICaRL(Finetune):
+class ICaRL(LwFMC):
     """Binary cross-entropy on new data and exemplars, old classes held to the last model's probabilities;
     prediction by the nearest mean of exemplars.
 
@@ -29,15 +27,12 @@ class ICaRL(Finetune):
     until the first exemplars exist, and while an experience is being trained, the classifier predicts.
     """
 
-    scenarios = frozenset({"class_incremental", "task_incremental"})
     needs_buffer = "herding"
     means: Tensor
     have_means: Tensor
 
     def __init__(self, model: Model, buffer: Buffer) -> None:
         super().__init__(model, buffer)
-        self.teacher: Frozen | None = None
-        self.num_old = 0
         self.register_buffer("means", torch.zeros(0, model.feature_dim))  # [K, D], of length 1
         self.register_buffer("have_means", torch.tensor(False))
 
@@ -49,8 +44,6 @@ class ICaRL(Finetune):
         return super().conflict(benchmark)
 
     def adaptation(self, experience: Experience) -> None:
-        self.teacher = frozen_copy(self.model) if experience.index else None  # before growth: it knows old classes only
-        self.num_old = len(experience.previous_classes)
         super().adaptation(experience)
         self.means = self.means.new_zeros(len(experience.classes_seen), self.means.shape[1])
 
@@ -60,11 +53,6 @@ class ICaRL(Finetune):
     def phases(self, experience: Experience) -> Iterator[Phase]:
         assert self.buffer is not None
         yield Phase(name="train", data=experience.data + self.buffer.samples())
-
-    def observe(self, batch: Batch) -> Objective:
-        logits = self.model(batch.x, batch.t)
-        teacher = None if self.teacher is None else self.teacher(batch.x, batch.t)[:, : self.num_old]
-        return Objective({"bce": sigmoid_distillation(logits, batch.y, teacher)}, logits)
 
     def after_task(self, experience: Experience) -> None:
         assert self.buffer is not None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from clx.buffer.base import Buffer
-from clx.data.augment import AUGMENTATIONS
+from clx.data.augment import InOrder
 from clx.loss.contrastive import supervised_contrastive
 from clx.model.base import Model
 from clx.model.head.ncm import NCMClassifier
@@ -50,11 +50,8 @@ class SCR(Finetune):
             raise ValueError(f"temperature {temperature} <= 0")
         if projection_dim < 1:
             raise ValueError(f"projection_dim {projection_dim} < 1")
-        for name in augment:
-            if name not in AUGMENTATIONS:
-                raise ValueError(f"augment {name}: there is {', '.join(AUGMENTATIONS)}")
         self.replay_size, self.temperature = replay_size, temperature
-        self.augment = [AUGMENTATIONS[name] for name in augment]
+        self.augment = InOrder(augment)
         width = model.feature_dim
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_dim))
 
@@ -79,11 +76,8 @@ class SCR(Finetune):
 
     def second_view(self, batch: Batch) -> Tensor:
         """The stored inputs of the batch, augmented, as inputs [B, ...]."""
-        raw = batch.raw
-        assert raw is not None
-        for change in self.augment:
-            raw = change(raw)
-        return self.train_transform(raw)
+        assert batch.raw is not None
+        return self.train_transform(self.augment(batch.raw))
 
     def after_task(self, experience: Experience) -> None:
         super().after_task(experience)

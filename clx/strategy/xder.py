@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from clx.buffer.base import Buffer, SelectingBuffer
-from clx.data.augment import AUGMENTATIONS
+from clx.data.augment import InOrder
 from clx.loss.contrastive import supervised_contrastive
 from clx.loss.logits import dark_knowledge, transplant, violation
 from clx.model.base import Model
@@ -62,12 +62,9 @@ class XDER(Finetune):
             raise ValueError(f"replay_size {replay_size} < 1; it counts the samples of each draw")
         if not 0 < gamma <= 1 or simclr_temp <= 0:
             raise ValueError(f"gamma {gamma}, simclr_temp {simclr_temp}: give one in (0, 1] and one > 0")
-        for name in augment:
-            if name not in AUGMENTATIONS:
-                raise ValueError(f"augment {name}: there is {', '.join(AUGMENTATIONS)}")
         self.replay_size, self.alpha, self.beta, self.gamma = replay_size, alpha, beta, gamma
         self.lambd, self.eta, self.m, self.simclr_temp = lambd, eta, m, simclr_temp
-        self.augment = [AUGMENTATIONS[name] for name in augment]
+        self.augment = InOrder(augment)
         self.num_past, self.num_seen = 0, 0
         self.spans: list[tuple[int, int]] = []  # of each class, the first column and the last + 1 of its experience
 
@@ -134,11 +131,8 @@ class XDER(Finetune):
 
     def view(self, batch: Batch) -> Tensor:
         """The stored inputs of the batch, augmented, as inputs [B, ...]."""
-        raw = batch.raw
-        assert raw is not None
-        for change in self.augment:
-            raw = change(raw)
-        return self.train_transform(raw)
+        assert batch.raw is not None
+        return self.train_transform(self.augment(batch.raw))
 
     def after_step(self, batch: Batch, objective: Objective) -> None:
         """The memory is renewed between experiences."""
