@@ -14,6 +14,8 @@ from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
+from clx.runtime.compiled import watched
+
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     """The inner product of two gradients, a scalar."""
@@ -44,13 +46,14 @@ def gradient_cosines(model: nn.Module, a: Labelled, b: Labelled) -> Tensor:
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     layers, tasks = _linear_layers(model, parameters), torch.cat((a[2], b[2])).unique().tolist()
-    if layers is not None and len(tasks) == 1:  # a head is chosen by one label
-        inner = _inner_of_linear(model, layers, a, b, tasks[0])
-        if inner is not None:
-            return inner
-    known = per_sample_gradients(model, *b)
-    parts = zip(*(column.split(CHUNK) for column in a), strict=True)
-    return torch.cat([_cosines(per_sample_gradients(model, *part), known) for part in parts])
+    with watched(model):
+        if layers is not None and len(tasks) == 1:  # a head is chosen by one label
+            inner = _inner_of_linear(model, layers, a, b, tasks[0])
+            if inner is not None:
+                return inner
+        known = per_sample_gradients(model, *b)
+        parts = zip(*(column.split(CHUNK) for column in a), strict=True)
+        return torch.cat([_cosines(per_sample_gradients(model, *part), known) for part in parts])
 
 
 def _cosines(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

@@ -19,6 +19,7 @@ from clx.gradient import (
     squared_gradients,
 )
 from clx.model.dynamic import model_adaptation
+from clx.runtime import compiled
 from clx.types import Experience
 
 
@@ -276,3 +277,16 @@ def test_per_sample_gradients_are_those_of_single_samples(head: str, make_model:
         loss = cross_entropy(model(x[i : i + 1], t[i : i + 1]), y[i : i + 1])
         wanted = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, materialize_grads=True)
         torch.testing.assert_close([gradient[i] for gradient in found], list(wanted))
+
+
+def test_cosines_of_a_compiled_model(make_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hooks tell what its layers are given, also where code that has none was compiled before."""
+    monkeypatch.setattr(compiled, "how", lambda _: {"backend": "eager", "dynamic": False})
+    model = make_model().eval()
+    model_adaptation(model, Experience(index=0, classes=(0, 1)))
+    batches = [(torch.randn(3, 1, 4, 4), torch.tensor([0, 1, 1]), torch.zeros(3, dtype=torch.int64)) for _ in range(3)]
+    expected = [gradient_cosines(model, batch, batches[0]) for batch in batches]
+    compiled.compile_in_place(model.body, "default")
+    for batch, cosines in zip(batches, expected, strict=True):
+        model(batch[0])
+        assert torch.equal(gradient_cosines(model, batch, batches[0]), cosines)

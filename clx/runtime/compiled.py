@@ -80,3 +80,11 @@ class _Call:
 def uncompiled() -> contextlib.AbstractContextManager[Any]:
     """Whatever is compiled runs as it is written: hooks and torch.func see the modules themselves."""
     return torch.compiler.set_stance("force_eager")
+
+
+def watched(module: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """The module runs as it is written, so that hooks set for one pass are called; compiled, it would not ask for them
+    again. Nothing changes, and no compiler is imported, where no part of it is compiled."""
+    if any(part._compiled_call_impl is not None for part in module.modules()):
+        return uncompiled()
+    return contextlib.nullcontext()

@@ -19,6 +19,7 @@ from clx.model.frozen import Frozen, frozen_copy
 from clx.model.head.lsc import LSCClassifier
 from clx.model.split import units
 from clx.runtime import seed as seeding
+from clx.runtime.compiled import watched
 from clx.strategy.finetune import Finetune
 from clx.types import Batch, Experience, Objective, Phase, Samples
 
@@ -146,7 +147,8 @@ def staged(model: Model, x: Tensor) -> tuple[list[Tensor], Tensor]:
 
     handles = [part.register_forward_hook(watch) for part in units(model).values()]
     try:
-        features = model.features(x)
+        with watched(model):
+            features = model.features(x)
     finally:
         for handle in handles:
             handle.remove()

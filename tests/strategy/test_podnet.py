@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from clx.buffer.herding import Herding
+from clx.loop.form import compilable
 from clx.loop.trainer import Trainer
 from clx.loss.pooled import pod_spatial
 from clx.model.base import Model
 from clx.model.head.lsc import LSCClassifier
 from clx.model.resnet import ResNet
+from clx.model.simple_cnn import SimpleCNN
+from clx.runtime import compiled
 from clx.strategy.podnet import PODNet, centres, staged
 from clx.types import Batch, Experience
 
@@ -157,3 +160,20 @@ def test_conflicts(make_model: Any, make_benchmark: Any) -> None:
     assert "set model/head=lsc" in str(podnet(make_model("cosine")).conflict(make_benchmark()))
     assert "buffer=herding" in str(PODNet(with_head(make_model()), None, **OPTIONS).conflict(make_benchmark()))
     assert podnet(with_head(make_model())).conflict(make_benchmark(scenario="domain_incremental")) is not None
+
+
+def test_maps_of_a_compiled_backbone_are_those_of_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three passes: code compiled with the hooks of the first one would go on calling those."""
+    monkeypatch.setattr(compiled, "how", lambda _: {"backend": "eager", "dynamic": False})
+    torch.manual_seed(0)
+    model = SimpleCNN(in_channels=1).eval()
+    inputs = [torch.randn(2, 1, 16, 16) for _ in range(3)]
+    expected = [staged(model, x) for x in inputs]
+    for part in compilable(model).values():
+        compiled.compile_in_place(part, "default")
+    for x, (maps, features) in zip(inputs, expected, strict=True):
+        model(x)  # compiled, without hooks
+        found, known = staged(model, x)
+        assert len(found) == len(maps) > 0
+        assert all(map(torch.equal, found, maps))
+        assert torch.equal(known, features)
